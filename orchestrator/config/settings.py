@@ -1,0 +1,194 @@
+"""The configuration as frozen values: contract §2, one dataclass a section.
+
+These classes are the schema. pydantic validates into them (`orchestrator.config.load`), but nothing here imports it, so
+a pool actor that receives its settings need not load pydantic: that saves 12 MB in each. `__pydantic_config__` is a
+plain dict that pydantic reads; unknown keys are refused.
+
+Every field's unit stands in its name; its meaning in the comment string below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le
+
+STRICT: dict[str, object] = {"extra": "forbid", "strict": False, "arbitrary_types_allowed": False}
+
+Seconds = Annotated[float, Gt(0), Le(86_400)]
+Count = Annotated[int, Gt(0), Le(1_000_000)]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """`pool:` how many calls a provider account takes at once, and how many may wait."""
+
+    __pydantic_config__: ClassVar = STRICT
+    concurrency: Count = 64
+    queue: Annotated[int, Ge(0), Le(1_000_000)] = 256
+    """Calls that may wait for a place; one more is refused with 429."""
+    queue_timeout_s: Seconds = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`limits:` what the account allows; absent means no limit of ours."""
+
+    __pydantic_config__: ClassVar = STRICT
+    requests_per_minute: Annotated[float, Gt(0)] | None = None
+    tokens_per_minute: Annotated[float, Gt(0)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """`timeouts:` `first_token_s` and `idle_s` are for streams, `answer_s` for a unary call."""
+
+    __pydantic_config__: ClassVar = STRICT
+    connect_s: Seconds = 5.0
+    first_token_s: Seconds = 60.0
+    idle_s: Seconds = 30.0
+    answer_s: Seconds = 300.0
+    total_s: Seconds = 600.0
+    """The whole call, its retries and its time in the queue included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """`retry:` of the same candidate, where the failure allows it."""
+
+    __pydantic_config__: ClassVar = STRICT
+    attempts: Annotated[int, Ge(1), Le(20)] = 3
+    """Tries altogether; 1 means no retry."""
+    backoff_s: Seconds = 0.5
+    backoff_max_s: Seconds = 8.0
+    honour_retry_after_s: Annotated[float, Ge(0), Le(3600)] = 5.0
+    """A longer Retry-After is not waited out: the next candidate is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """`breaker:` opens after `failures` within `window_s`; probes after `cooldown_s`."""
+
+    __pydantic_config__: ClassVar = STRICT
+    failures: Count = 5
+    window_s: Seconds = 30.0
+    cooldown_s: Seconds = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """`connections:` of the pool to its upstream."""
+
+    __pydantic_config__: ClassVar = STRICT
+    keepalive: Count = 100
+    """Idle connections that are kept."""
+    idle_s: Seconds = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """A log-normal latency by its median and its 99th percentile."""
+
+    __pydantic_config__: ClassVar = STRICT
+    median: Annotated[float, Ge(0), Le(3600)] = 0.4
+    p99: Annotated[float, Ge(0), Le(3600)] = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Simulate:
+    """`simulate:` a provider that makes its answers up, behind a real HTTP server."""
+
+    __pydantic_config__: ClassVar = STRICT
+    latency_s: Latency = field(default_factory=Latency)
+    """Time to the first token."""
+    tokens_per_s: Annotated[float, Gt(0)] = 80.0
+    error_rate: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Share of calls answered with a 500."""
+    seed: int = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """`replay:` recorded answers, found by the last user message, served by the same server."""
+
+    __pydantic_config__: ClassVar = STRICT
+    files: Mapping[str, str]
+    """Model name -> JSONL of {id, output}; a path relative to the configuration's folder."""
+    questions: str
+    """JSONL of {id, prompt}; a path relative to the configuration's folder."""
+    latency_s: Latency = field(default_factory=lambda: Latency(0.05, 0.5))
+    tokens_per_s: Annotated[float, Gt(0)] = 1_000.0
+    seed: int = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One provider after presets and variables: what its pool actor needs, save for the keys.
+
+    Keys never travel with it (`Config.keys` holds them), so that it may be shown, logged and passed as an argument.
+    """
+
+    name: str
+    dialect: str = "openai"
+    base_url: str = ""
+    """Up to and including the version segment, without a trailing slash; empty for `simulate` and `replay`."""
+    pool: Pool = field(default_factory=Pool)
+    limits: Limits = field(default_factory=Limits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    retry: Retry = field(default_factory=Retry)
+    breaker: Breaker = field(default_factory=Breaker)
+    connections: Connections = field(default_factory=Connections)
+    models: tuple[str, ...] | None = None
+    """What /v1/models lists; None: asked of the provider. An unlisted model is passed on all the same."""
+    simulate: Simulate | None = None
+    replay: Replay | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """How a tier answers; see `orchestrator.strategies`."""
+
+    name: Literal["first", "fallback", "race", "hedge"] = "fallback"
+    commit: Literal["first_token", "complete"] = "first_token"
+    """race: what decides, the first token or the whole answer."""
+    after_s: float | None = None
+    """hedge: how long the first may be silent before the next is asked."""
+    extra_calls: float = 0.05
+    """hedge: share of added calls allowed."""
+    params: Mapping[str, object] = field(default_factory=dict)
+    """Parameters that the tier sets; a request's own value wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """`tiers: NAME:` a strategy over selectors; members may be tiers themselves (no cycles)."""
+
+    name: str
+    strategy: Strategy
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """`server:` of the HTTP endpoint."""
+
+    __pydantic_config__: ClassVar = STRICT
+    max_body_mb: Annotated[float, Gt(0), Le(1024)] = 20.0
+    keepalive_s: Seconds = 15.0
+    """Silence after which a streamed answer gets a comment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole validated configuration. `keys` is kept out of its repr, and out of everything that is shown."""
+
+    providers: Mapping[str, Provider]
+    tiers: Mapping[str, Tier]
+    server: Server = field(default_factory=Server)
+    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    """Provider name -> its API keys, one an account."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Optional providers (and tiers that lost all their members) that were left out, and why."""
+    source: str = "<inline>"

@@ -1,0 +1,57 @@
+"""The exceptions that users can catch, as one tree. All of them pickle.
+
+OrchestratorError
+├── ConfigError          a configuration that cannot be used; `.problems` has one line each
+├── UnknownSelector      a model, tier or experiment that does not exist; `.near` has similar names
+└── CallFailed           a request that got no answer; `.failure` says why, `.retryable` whether trying again helps
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.types import Failure
+
+
+class OrchestratorError(Exception):
+    """The root of everything this project raises on purpose."""
+
+    retryable: bool = False
+    """Whether the same call may succeed later."""
+
+
+class ConfigError(OrchestratorError):
+    """A configuration that cannot be used. `problems` has one line each: `file:line: key: what is wrong`."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+class UnknownSelector(OrchestratorError):
+    """A selector that names nothing. `near` holds existing names that are spelled similarly."""
+
+    def __init__(self, selector: str, near: tuple[str, ...] = ()) -> None:
+        super().__init__(selector, near)
+        self.selector = selector
+        self.near = near
+
+    def __str__(self) -> str:
+        hint = f"; did you mean {', '.join(self.near)}?" if self.near else ""
+        return f"unknown model {self.selector!r}{hint}"
+
+
+class CallFailed(OrchestratorError):
+    """A request that got no answer."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+        self.retryable = failure.kind.traits.retry_same
+
+    def __str__(self) -> str:
+        return f"{self.failure.kind.value}: {self.failure.message}"
