@@ -48,6 +48,9 @@ def plan(
     route: Route, request: Request, may_hedge: Callable[[Route, float], bool] = lambda _route, _at_s: True
 ) -> Plan:
     """The plan that answers `request` by `route`. `may_hedge(route, at_s)` charges the hedge budget of that route."""
+    if route.strategy.params:
+        # Defaults: what the request, or a tier around this one, has set stays.
+        request = request._replace(body={**route.strategy.params, **request.body})
     parent = STRATEGIES[route.strategy.name](
         route.strategy,
         [member.selector if isinstance(member, Route) else str(member) for member in route.members],

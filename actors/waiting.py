@@ -1,0 +1,148 @@
+"""The runtime whose decisions come from `ray.wait`: calls are Ray calls of pool actors.
+
+`ray.wait` with a timeout would block the event loop, so readiness wakes the loop (`ObjectRef._on_ready`, used here
+and nowhere else) and `ray.wait(..., timeout=0)` then says which calls are ready, and in which order: what it lists first
+has won. The one thing that is not read from its list is a pool whose session broke: its calls have failed, seconds before
+Ray would say so.
+
+Losers are cancelled by a frame on the session, at a third of what `ray.cancel` costs; where the session is gone,
+`ray.cancel` is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from math import inf
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, TaskCancelledError
+
+from actors.link import Link, RelayStream
+from actors.relay import Ticketed
+from orchestrator.drive import Stream
+from orchestrator.routes import Candidate
+from orchestrator.strategies.plan import Call
+from orchestrator.types import Failure, FailureKind, Reply
+
+RESTART_S = 10.0
+"""How long a call waits for a pool that is being restarted: it is back 1 to 5 s after kill -9."""
+
+
+class Flight:
+    """One call of a pool actor."""
+
+    __slots__ = ("call", "failure", "link", "loop", "ref", "session", "signalled", "starting", "stream", "waiter")
+
+    def __init__(self, link: Link, loop: asyncio.AbstractEventLoop) -> None:
+        self.link = link
+        self.loop = loop
+        self.call = link.next_call()
+        self.session = b""
+        self.ref: Any = None
+        self.failure: Failure | None = None
+        """Set when the pool is known to be gone."""
+        self.signalled = False
+        self.waiter: asyncio.Future[None] | None = None
+        self.starting: asyncio.Task[None] | None = None
+        self.stream: RelayStream | None = None
+
+    def signal(self) -> None:
+        """The call may be ready: wakes who waits for it."""
+        self.signalled = True
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    def on_ready(self, *_: object) -> None:
+        """The same, from Ray's thread."""
+        try:
+            self.loop.call_soon_threadsafe(self.signal)
+        except RuntimeError:
+            return  # the loop is closed: nobody waits any more
+
+    def lost(self) -> None:
+        """The session ended while the call was in flight."""
+        self.failure = Failure(FailureKind.POOL_LOST, f"the pool of {self.link.provider} was lost")
+        self.signal()
+
+
+class RayCalls:
+    """`orchestrator.drive.Runtime` over pool actors. One per process; its links belong to the running loop."""
+
+    def __init__(self, links: Mapping[str, Link]) -> None:
+        self._links = links
+
+    def start(self, call: Call, candidate: Candidate) -> Flight:
+        """See `Runtime.start`."""
+        link = self._links[candidate.provider]
+        flight = Flight(link, asyncio.get_running_loop())
+        if link.up.is_set():
+            self._submit(flight, call, candidate.model)
+        else:
+            flight.starting = asyncio.ensure_future(self._start_late(flight, call, candidate.model))
+        return flight
+
+    def _submit(self, flight: Flight, call: Call, model: str) -> None:
+        link = flight.link
+        flight.session = link.session
+        link.down.add(flight.lost)
+        flight.ref = link.handle.call.remote(link.session, flight.call, model, call.request, call.extra)
+        flight.ref._on_ready(flight.on_ready)
+
+    async def _start_late(self, flight: Flight, call: Call, model: str) -> None:
+        try:
+            await asyncio.wait_for(flight.link.up.wait(), RESTART_S)
+        except TimeoutError:
+            why = flight.link.problem
+            flight.failure = Failure(
+                FailureKind.POOL_LOST, f"the pool of {flight.link.provider} is not to be reached: {why}"
+            )
+            flight.signal()
+        else:
+            self._submit(flight, call, model)
+
+    async def ready(self, handles: Sequence[Flight], timeout_s: float) -> Sequence[Flight]:
+        """See `Runtime.ready`."""
+        if not any(flight.signalled for flight in handles):
+            waiter = asyncio.get_running_loop().create_future()
+            for flight in handles:
+                flight.waiter = waiter
+            if timeout_s == inf:
+                await waiter
+            else:
+                await asyncio.wait((waiter,), timeout=timeout_s)
+        gone = [flight for flight in handles if flight.failure is not None]
+        flying = {flight.ref: flight for flight in handles if flight.ref is not None and flight.failure is None}
+        if not flying:
+            return gone
+        listed, _ = ray.wait(list(flying), num_returns=len(flying), timeout=0, fetch_local=False)
+        return [*(flying[ref] for ref in listed), *gone]
+
+    async def outcome(self, handle: Flight) -> Reply | Failure | Stream:
+        """See `Runtime.outcome`."""
+        handle.link.down.discard(handle.lost)
+        if handle.failure is not None:
+            return handle.failure
+        try:
+            value: Reply | Failure | Ticketed = await handle.ref
+        except TaskCancelledError:
+            return Failure(FailureKind.CANCELLED, "the call was cancelled")
+        except RayError as error:
+            # The actor died, its node is gone, or it does not know this session: the provider is not to blame.
+            reason = str(error).splitlines()[0]
+            return Failure(FailureKind.POOL_LOST, f"the pool of {handle.link.provider} was lost: {reason}")
+        if isinstance(value, Ticketed):
+            handle.stream = RelayStream(handle.link, handle.session, handle.call, value)
+            return handle.stream
+        return value
+
+    def stop(self, handle: Flight) -> None:
+        """See `Runtime.stop`."""
+        handle.link.down.discard(handle.lost)
+        if handle.starting is not None:
+            handle.starting.cancel()
+        if handle.stream is not None:
+            handle.stream.close()
+        elif handle.ref is not None and not handle.link.cancel(handle.session, handle.call):
+            ray.cancel(handle.ref, recursive=False)

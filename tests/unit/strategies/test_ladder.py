@@ -1,0 +1,152 @@
+"""First, fallback, race and hedge in virtual time."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.strategies.ladder import ladder
+from orchestrator.types import Failure, FailureKind, Finish, Reply, Request
+from tests.virtual import Script, answers, cut, fails, run, streams
+
+REQUEST = Request({"messages": []})
+ABC = ("x/a", "x/b", "x/c")
+
+
+def failure_of(ran_outcome: object) -> Failure:
+    assert isinstance(ran_outcome, Failure)
+    return ran_outcome
+
+
+def test_fallback_asks_one_at_a_time() -> None:
+    """The second is asked when the first has failed, and not before."""
+    ran = run(ladder(ABC, REQUEST), [fails(1), answers(2), answers(0)])
+    assert [(0, 0), (1, 1)] == [(at, call.candidate) for at, call in ran.started]
+    assert ran.seconds == 3
+    assert ran.verdict.call == 1
+
+
+def test_race_is_won_by_the_fastest() -> None:
+    """Three at 100 ms, 1 s and 10 s answer in 100 ms; the others are left to be cancelled."""
+    ran = run(ladder(ABC, REQUEST, stagger_s=0), [answers(10), answers(0.1, "fast"), answers(1)])
+    assert ran.seconds == 0.1
+    assert isinstance(ran.verdict.outcome, Reply)
+    assert ran.verdict.outcome.model == "fast"
+    assert ran.left == (0, 2)
+
+
+def test_race_of_streams_commits_the_first_token_and_stops_the_rest() -> None:
+    """The caller gets the stream whose first token came first, to its end."""
+    ran = run(ladder(ABC, REQUEST, stagger_s=0), [streams(2, 3), streams(1, 9), streams(4, 5)])
+    assert ran.commits == [(1, 1)]
+    assert ran.stopped == [(1, 0), (1, 2)]
+    assert isinstance(ran.verdict.outcome, Finish)
+    assert ran.seconds == 9
+
+
+def test_a_failed_racer_does_not_end_the_race() -> None:
+    """A failure at once leaves the slower ones to win."""
+    ran = run(ladder(ABC, REQUEST, stagger_s=0), [fails(0.1), fails(0.2), answers(1)])
+    assert ran.verdict.call == 2
+
+
+def test_hedge_asks_the_next_after_the_delay_as_an_extra() -> None:
+    """A silent first gets company after the delay, marked as beyond what was asked for."""
+    ran = run(ladder(ABC, REQUEST, stagger_s=0.5), [answers(10), answers(0.25), answers(1)])
+    assert [(0, 0, False), (0.5, 1, True)] == [(at, call.candidate, call.extra) for at, call in ran.started]
+    assert ran.seconds == 0.75
+
+
+def test_hedge_answers_a_failure_at_once() -> None:
+    """A failure is not waited out, and what replaces it is not an extra."""
+    ran = run(ladder(ABC, REQUEST, stagger_s=5), [fails(0.1), answers(0.1), answers(1)])
+    assert [(0, 0, False), (0.1, 1, False)] == [(at, call.candidate, call.extra) for at, call in ran.started]
+
+
+def test_hedge_without_budget_waits_for_what_runs() -> None:
+    """A refused hedge is not started, and a failure may still use the rung."""
+    ran = run(ladder(ABC, REQUEST, stagger_s=0.5, may_hedge=lambda _: False), [fails(3), answers(1), answers(1)])
+    assert [(0, 0), (3, 1)] == [(at, call.candidate) for at, call in ran.started]
+
+
+def test_a_malformed_request_is_not_sent_to_anybody_else() -> None:
+    """The provider's reason is the verdict."""
+    ran = run(ladder(ABC, REQUEST), [fails(1, FailureKind.MALFORMED), answers(1), answers(1)])
+    assert ran.asked == [0]
+    assert failure_of(ran.verdict.outcome).kind is FailureKind.MALFORMED
+
+
+def test_a_racer_may_still_answer_what_another_calls_malformed() -> None:
+    """What is in flight is waited for; nothing new is started."""
+    ran = run(ladder(ABC, REQUEST, stagger_s=2), [answers(5), fails(1, FailureKind.MALFORMED), answers(1)])
+    assert ran.asked == [0, 1]
+    assert ran.verdict.call == 0
+
+
+def test_all_failed_names_each_candidate_and_keeps_the_shortest_wait() -> None:
+    """One failure for all, with the causes in order."""
+    ran = run(
+        ladder(ABC, REQUEST),
+        [fails(1, retry_after_s=9), fails(1, FailureKind.QUEUE_FULL, retry_after_s=3), fails(1, FailureKind.SILENT)],
+    )
+    failure = failure_of(ran.verdict.outcome)
+    assert failure.kind is FailureKind.ALL_FAILED
+    assert [name for name, _ in failure.causes] == list(ABC)
+    assert failure.retry_after_s == 3
+    assert "x/c: timeout" in failure.message
+
+
+def test_a_single_candidate_fails_as_itself() -> None:
+    """There is nothing to sum up."""
+    ran = run(ladder(ABC[:1], REQUEST), [fails(1)])
+    assert failure_of(ran.verdict.outcome).kind is FailureKind.SERVER_ERROR
+
+
+def test_a_lost_pool_is_asked_once_more() -> None:
+    """Its restart gets the call when nothing else is left, once."""
+    lost = fails(1, FailureKind.POOL_LOST)
+    assert run(ladder(ABC[:1], REQUEST), [[lost, answers(1)]]).verdict.call == 1
+    twice = run(ladder(ABC[:1], REQUEST), [[lost, lost]])
+    assert twice.asked == [0, 0]
+    assert failure_of(twice.verdict.outcome).kind is FailureKind.POOL_LOST
+
+
+def test_a_cut_after_the_first_token_is_the_verdict() -> None:
+    """Text that was sent cannot be unsent: the failure reaches the caller."""
+    ran = run(ladder(ABC, REQUEST), [cut(1, 2), streams(1, 2), streams(1, 2)])
+    assert failure_of(ran.verdict.outcome).kind is FailureKind.CUT
+    assert ran.asked == [0]
+
+
+_delay = st.floats(0.001, 100, allow_nan=False)
+_script = st.one_of(
+    _delay.map(answers),
+    st.tuples(_delay, _delay).map(lambda t: streams(t[0], t[0] + t[1])),
+    st.tuples(_delay, _delay).map(lambda t: cut(t[0], t[0] + t[1])),
+    st.tuples(_delay, st.sampled_from([k for k in FailureKind if k is not FailureKind.POOL_LOST])).map(
+        lambda t: fails(t[0], t[1])
+    ),
+)
+
+
+@given(st.lists(_script, min_size=1, max_size=5), st.one_of(st.just(0.0), st.just(inf), _delay))
+def test_any_schedule_ends_with_one_verdict(scripts: list[Script], stagger_s: float) -> None:
+    """Each rung is asked at most once, at most one call is committed, and a win is reported as the first that came."""
+    ran = run(ladder([f"x/{i}" for i in range(len(scripts))], REQUEST, stagger_s=stagger_s), scripts)
+    assert sorted(set(ran.asked)) == sorted(ran.asked)
+    assert ran.asked == sorted(ran.asked)
+    assert len(ran.commits) <= 1
+    if isinstance(ran.verdict.outcome, Reply | Finish):
+        assert ran.verdict.call is not None
+        if ran.commits:
+            assert ran.commits[0][1] == ran.verdict.call
+
+
+@given(st.lists(_delay, min_size=1, max_size=6))
+def test_a_race_takes_as_long_as_its_fastest(delays: list[float]) -> None:
+    """The verdict comes at the minimum of the latencies: no strategy adds time of its own."""
+    ran = run(ladder([str(i) for i in range(len(delays))], REQUEST, stagger_s=0), [answers(d) for d in delays])
+    assert ran.seconds == pytest.approx(min(delays))
