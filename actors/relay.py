@@ -17,7 +17,7 @@ import hmac
 import logging
 import os
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from actors.frames import FrameError, Frames, Kind, frame, pack_failure, pack_finish
 from orchestrator.drive import Stream
@@ -204,9 +204,9 @@ class _Link(asyncio.Protocol):
         """Set while the socket takes no more; done when it does."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=64 * 1024)
+        # uvloop's transports have the interface, not the base class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=64 * 1024)
         self._timer = asyncio.get_running_loop().call_later(TICKET_S, self.close)
 
     def data_received(self, data: bytes) -> None:

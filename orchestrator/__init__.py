@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.errors import CallFailed, ConfigError, OrchestratorError, UnknownSelector
+    from orchestrator.errors import BadChoice, CallFailed, ConfigError, OrchestratorError, UnknownSelector
 
-__all__ = ["CallFailed", "ConfigError", "OrchestratorError", "UnknownSelector", "__version__"]
+__all__ = ["BadChoice", "CallFailed", "ConfigError", "OrchestratorError", "UnknownSelector", "__version__"]
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "BadChoice": "orchestrator.errors",
     "CallFailed": "orchestrator.errors",
     "ConfigError": "orchestrator.errors",
     "OrchestratorError": "orchestrator.errors",

@@ -33,16 +33,30 @@ class ConfigError(OrchestratorError):
 
 
 class UnknownSelector(OrchestratorError):
-    """A selector that names nothing. `near` holds existing names that are spelled similarly."""
+    """A selector that names nothing. `near` holds existing names that are spelled similarly, `reason` why it is gone."""
 
-    def __init__(self, selector: str, near: tuple[str, ...] = ()) -> None:
-        super().__init__(selector, near)
+    def __init__(self, selector: str, near: tuple[str, ...] = (), reason: str = "") -> None:
+        super().__init__(selector, near, reason)
         self.selector = selector
         self.near = near
+        self.reason = reason
 
     def __str__(self) -> str:
+        why = f" (left out: {self.reason})" if self.reason else ""
         hint = f"; did you mean {', '.join(self.near)}?" if self.near else ""
-        return f"unknown model {self.selector!r}{hint}"
+        return f"unknown model {self.selector!r}{why}{hint}"
+
+
+class BadChoice(OrchestratorError):
+    """A request's own choice of strategy or models that cannot be followed. `param` names the field."""
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(param, message)
+        self.param = param
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.param}: {self.message}"
 
 
 class CallFailed(OrchestratorError):

@@ -93,6 +93,6 @@ def _all_failed(names: Sequence[str], failures: dict[int, Failure]) -> Failure:
     for candidate, failure in failures.items():
         # A nested route that failed brings its own candidates; the caller sees one flat list.
         causes += failure.causes or ((names[candidate], failure),)
-    message = "all candidates failed: " + "; ".join(f"{name}: {failure.message}" for name, failure in causes)
+    message = "all candidates failed: " + "; ".join(failure.message for _, failure in causes)
     waits = [failure.retry_after_s for _, failure in causes if failure.retry_after_s is not None]
     return Failure(FailureKind.ALL_FAILED, message, retry_after_s=min(waits, default=None), causes=tuple(causes))

@@ -1,0 +1,186 @@
+"""The provider pool: a named, detached Ray actor around one endpoint.
+
+All ways in share it, so its limits, breakers and queue hold for all of them. It imports what it needs to call a provider
+and nothing else: no Serve, no pydantic, no YAML, no SDK.
+
+Keys come by actor call, never as arguments of its creation, which Ray shows. After a restart it has none, and no sessions:
+coordinators notice at once, connect again and bring them along. Left without any session for `LONELY_S`, it ends itself, so
+that nothing outlives the application that made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from actors.relay import Address, Relay, Ticketed
+from orchestrator.config.settings import Provider, Replay, Simulate
+from orchestrator.endpoint import Endpoint
+from orchestrator.simulate.server import Server
+from orchestrator.simulate.server import start as start_simulated
+from orchestrator.types import Chunk, Failure, FailureKind, Json, Reply, Request
+
+NAMESPACE = "orchestrator"
+LONELY_S = 60.0
+MAX_CONCURRENCY = 100_000
+"""Calls that Ray lets into the actor at once: more than any gate and queue, which are what bounds them."""
+
+_log = logging.getLogger("orchestrator.pool")
+
+
+class Pool:
+    """The actor. Its methods run on one event loop."""
+
+    def __init__(self, host: str) -> None:
+        self._relay = Relay(host)
+        self._settings: tuple[Provider, tuple[str, ...]] | None = None
+        self._endpoint: Endpoint | None = None
+        self._simulator: Any = None
+        self._starting = asyncio.Lock()
+        self._listening = False
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._watch: asyncio.Task[None] | None = None
+
+    async def open_session(self, provider: Provider, keys: tuple[str, ...]) -> Address:
+        """A session for one coordinator, on the settings that it brings. Raises what keeps the pool from starting."""
+        async with self._starting:
+            if not self._listening:
+                await self._relay.start()
+                self._watch = asyncio.ensure_future(self._end_when_lonely())
+                self._listening = True
+            if self._settings != (provider, keys):
+                await self._configure(provider, keys)
+        return self._relay.open_session()
+
+    async def _configure(self, provider: Provider, keys: tuple[str, ...]) -> None:
+        called = provider
+        if (made_up := provider.simulate or provider.replay) is not None:
+            # Owned by this actor: Ray ends it when this actor ends, in whichever way.
+            simulator: Any = ray.remote(num_cpus=0, max_concurrency=MAX_CONCURRENCY)(Simulator)
+            self._simulator = simulator.remote(made_up, provider.name)
+            called = replace(provider, base_url=await self._simulator.start.remote())
+        retired, self._endpoint = self._endpoint, Endpoint(called, keys)
+        self._settings = (provider, keys)
+        if retired is not None:
+            # What it has in flight goes on; nothing new comes to it.
+            task = asyncio.ensure_future(_close_later(retired))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    async def call(
+        self, session: bytes, call: int, model: str, request: Request, extra: bool
+    ) -> Reply | Failure | Ticketed:
+        """One call of one model. Ends early, with a Failure, when its session cancels it or ends."""
+        owner, endpoint = self._relay.session(session), self._endpoint
+        if owner is None or endpoint is None:
+            return Failure(FailureKind.POOL_LOST, "the pool was restarted")
+        if call in owner.cancelled:
+            del owner.cancelled[call]
+            return Failure(FailureKind.CANCELLED, "cancelled before it began")
+        task = asyncio.current_task()
+        assert task is not None
+        owner.calls[call] = task
+        stream = None
+        try:
+            if not request.stream:
+                return await endpoint.call(request, model, extra=extra)
+            stream = await endpoint.open(request, model, extra=extra)
+            if isinstance(stream, Failure):
+                return stream
+            pieces = await stream.read()
+            rest = isinstance(pieces[-1], Chunk)
+            return Ticketed(stream.opened, pieces, self._relay.offer(owner, call, stream) if rest else b"")
+        except asyncio.CancelledError:
+            if stream is not None and not isinstance(stream, Failure):
+                await stream.aclose()
+            if call in owner.cancelled or self._relay.session(session) is None:
+                # Cancelled by the session, not by Ray: a value may still be returned.
+                task.uncancel()
+                return Failure(FailureKind.CANCELLED, "cancelled")
+            raise
+        finally:
+            owner.calls.pop(call, None)
+            owner.cancelled.pop(call, None)
+
+    async def stats(self) -> Json:
+        """What /admin/pools shows of this pool."""
+        stats: Json = {} if self._endpoint is None else self._endpoint.stats()
+        return {**stats, "sessions": self._relay.sessions, "pid": os.getpid()}
+
+    async def models(self) -> tuple[str, ...]:
+        """The models that the provider lists."""
+        return () if self._endpoint is None else await self._endpoint.models()
+
+    async def simulated(self) -> Json | None:
+        """The counters of the simulated provider behind this pool, if there is one."""
+        if self._simulator is None:
+            return None
+        counters: Json = await self._simulator.counters.remote()
+        return counters
+
+    async def _end_when_lonely(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(1)
+            since_s = self._relay.idle_since_s
+            if since_s is not None and loop.time() - since_s > LONELY_S:
+                _log.info("no coordinator for %g s: the pool ends", LONELY_S)
+                ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+
+
+async def _close_later(endpoint: Endpoint) -> None:
+    endpoint.drain()
+    deadline_s = asyncio.get_running_loop().time() + endpoint.provider.timeouts.total_s
+    while endpoint.stats()["in_flight"] and asyncio.get_running_loop().time() < deadline_s:
+        await asyncio.sleep(0.5)
+    await endpoint.aclose()
+
+
+class Simulator:
+    """A simulated provider as an actor: a real HTTP server on its node's loopback address."""
+
+    def __init__(self, settings: Simulate | Replay, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._server: Server | None = None
+
+    async def start(self) -> str:
+        """Starts it; returns its base URL."""
+        self._server = await start_simulated(self._settings, name=self._name)
+        return self._server.base_url
+
+    async def counters(self) -> Json:
+        """How many calls it has seen, and the most at once."""
+        server = self._server
+        assert server is not None
+        return {
+            "in_flight": server.in_flight,
+            "peak": server.peak,
+            "served": server.served,
+            "closed_early": server.closed_early,
+        }
+
+
+def actor_name(provider: str) -> str:
+    """The name of a provider's pool in the namespace `orchestrator`."""
+    return f"pool:{provider}"
+
+
+def find_or_make(provider: str, host: str) -> Any:
+    """The handle of a provider's pool; the first who asks makes it."""
+    options = ray.remote(
+        num_cpus=0,
+        max_concurrency=MAX_CONCURRENCY,
+        max_restarts=-1,
+        # A call that is made again bills twice: whether it may be is decided by plans, not by Ray.
+        max_task_retries=0,
+    )
+    actor: Any = options(Pool)
+    return actor.options(
+        name=actor_name(provider), namespace=NAMESPACE, lifetime="detached", get_if_exists=True
+    ).remote(host)

@@ -1,0 +1,43 @@
+"""What the edges ask of a coordinator, and what they get."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from orchestrator.types import Failure, Finish, Json, Reply, Request
+
+
+class Ask(NamedTuple):
+    """One request of a caller."""
+
+    selector: str
+    request: Request
+    override: dict[str, Any] | None
+    """The request's own choice: its `orchestrator` object, with OpenRouter's `models` as `fallbacks` and its `provider`."""
+    request_id: str
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How it went. `report` is the `orchestrator` object of contract §3; provider and model are the winner's."""
+
+    outcome: Reply | Finish | Failure
+    report: Json
+    strategy: str
+    provider: str | None = None
+    model: str | None = None
+
+
+class Sink(Protocol):
+    """Where a streamed answer goes."""
+
+    async def open(self, provider: str, model: str, strategy: str, report: Json) -> None:
+        """Called once, before the first chunk."""
+        ...
+
+    async def send(self, chunks: Sequence[bytes]) -> None:
+        """Chunks as JSON, in order; returns when the caller can take more."""
+        ...

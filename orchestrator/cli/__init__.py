@@ -1,0 +1,86 @@
+"""The command `orchestrator`. Bad input exits with 2 and one line of what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+URL = "http://127.0.0.1:8000/v1"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="orchestrator", description="One endpoint over many model providers.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    serve = commands.add_parser("serve", help="serve a configuration on this machine")
+    serve.add_argument("--config", help="a YAML file; default: the one that comes along, which needs no key")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=_port, default=8000)
+    serve.add_argument("--replicas", type=int, default=1, help="coordinators (default 1)")
+
+    check = commands.add_parser("check", help="validate a configuration without starting anything")
+    check.add_argument("config")
+    check.add_argument("--json", action="store_true")
+
+    ask = commands.add_parser("ask", help="ask a running endpoint")
+    ask.add_argument("selector")
+    ask.add_argument("prompt")
+    ask.add_argument("--stream", action="store_true")
+    models = commands.add_parser("models", help="what a running endpoint lists")
+    pools = commands.add_parser("pools", help="the pools of a running endpoint")
+    for command in (ask, models, pools):
+        command.add_argument("--url", default=URL, help=f"default {URL}")
+        command.add_argument("--json", action="store_true")
+
+    simulate = commands.add_parser("simulate", help="run the simulated provider alone")
+    simulate.add_argument("--host", default="127.0.0.1")
+    simulate.add_argument("--port", type=_port, default=0)
+    simulate.add_argument("--seed", type=int, default=7)
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 65536:
+        raise argparse.ArgumentTypeError("has to be between 0 and 65535")
+    return port
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    if args.command == "serve":
+        # The one place that reaches over to where Ray is: at run time, by name, so that nothing here depends on it.
+        from importlib import import_module
+
+        config = args.config or _default_config()
+        code: int = import_module("actors.launch").serve(config, args.host, args.port, args.replicas)
+        return code
+    if args.command == "check":
+        from orchestrator.cli.check import run
+
+        return run(args.config, args.json)
+    if args.command == "simulate":
+        from orchestrator.cli.simulate import simulate
+
+        return simulate(args.host, args.port, args.seed)
+    from orchestrator.cli import client
+
+    if args.command == "ask":
+        return client.ask(args.url, args.selector, args.prompt, stream=args.stream, as_json=args.json)
+    if args.command == "models":
+        return client.models(args.url, as_json=args.json)
+    return client.pools(args.url, as_json=args.json)
+
+
+def _default_config() -> str:
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parents[2]
+    beside = here / "configs" / "default.yaml"
+    return str(beside if beside.is_file() else here / "orchestrator" / "data" / "default.yaml")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

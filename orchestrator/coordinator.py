@@ -1,0 +1,185 @@
+"""A request from selector to priced answer: resolve, plan, drive, report. A plain class; where it runs is not its concern."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from orchestrator.asks import Answer, Ask, Sink
+from orchestrator.config.settings import Config
+from orchestrator.drive import Record, Runtime, drive
+from orchestrator.resilience.budget import Budget
+from orchestrator.routes import Candidate, Route
+from orchestrator.selectors import Selectors
+from orchestrator.strategies import plan
+from orchestrator.types import Failure, FailureKind, Finish, Json, Opened, Reply
+
+
+class Pools(Protocol):
+    """What there is to know of the pools besides calling them."""
+
+    async def models(self, provider: str) -> tuple[str, ...]:
+        """The models that a provider lists; empty where it cannot be asked."""
+        ...
+
+    async def stats(self) -> list[Json]:
+        """One entry a pool."""
+        ...
+
+    async def ready(self) -> dict[str, str]:
+        """Provider -> what keeps its pool from answering. Empty: all are ready."""
+        ...
+
+
+class Coordinator:
+    """Answers requests by one configuration over one runtime."""
+
+    def __init__(
+        self,
+        config: Config,
+        runtime: Runtime[Any],
+        pools: Pools,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config
+        self._runtime = runtime
+        self._pools = pools
+        self._clock = clock
+        self._selectors = Selectors(config)
+        self._budgets: dict[str, Budget] = {}
+        """Hedge budgets, by tier."""
+
+    async def answer(self, ask: Ask) -> Answer:
+        """A whole answer. Raises UnknownSelector and BadChoice."""
+        return await self._run(ask, None)
+
+    async def stream(self, ask: Ask, sink: Sink) -> Answer:
+        """A streamed answer; what is returned tells how it ended. Raises UnknownSelector, BadChoice, what the sink raises.
+
+        Where the strategy decides by whole answers the outcome is a Reply, and nothing was sent to the sink.
+        """
+        return await self._run(ask, sink)
+
+    async def _run(self, ask: Ask, sink: Sink | None) -> Answer:
+        route = self._selectors.resolve(ask.selector, ask.override)
+        run = await drive(
+            plan(route, ask.request, self._may_hedge(route)),
+            tuple(route.leaves()),
+            self._runtime,
+            sink=None if sink is None else _Reporting(sink, ask, route),
+            clock=self._clock,
+        )
+        model = run.outcome.model if isinstance(run.outcome, Reply | Finish) else None
+        report = _report(ask, route, run.records, run.winner)
+        return Answer(run.outcome, report, route.strategy.name, run.winner.provider if run.winner else None, model)
+
+    def _may_hedge(self, route: Route) -> Callable[[Route, float], bool]:
+        if route.strategy.name == "hedge":
+            self._budget(route).deposit(self._clock())
+        return lambda hedged, _at_s: self._budget(hedged).take(self._clock())
+
+    def _budget(self, route: Route) -> Budget:
+        # A choice of the request's own shares one budget: callers could otherwise make themselves as many as they like.
+        name = route.selector if route.selector in self.config.tiers else "tier:" + route.selector.removeprefix("tier:")
+        key = name if name.removeprefix("tier:") in self.config.tiers else ""
+        budget = self._budgets.get(key)
+        if budget is None:
+            budget = self._budgets[key] = Budget(route.strategy.extra_calls, self._clock())
+        return budget
+
+    async def models(self) -> list[Json]:
+        """What /v1/models lists: tiers, then every provider's models."""
+        rows = [_row(selector, "orchestrator") for selector in self._selectors.listed() if selector.startswith("tier:")]
+        for provider in self.config.providers.values():
+            names = provider.models if provider.models is not None else await self._pools.models(provider.name)
+            rows += [_row(f"{provider.name}/{model}", provider.name) for model in names]
+        return rows
+
+    async def pools(self) -> list[Json]:
+        """What /admin/pools shows; providers that were left out stand there with their reason."""
+        left_out = [{"provider": name, "left_out": reason} for name, reason in self.config.left_out.items()]
+        return [*await self._pools.stats(), *left_out]
+
+    async def ready(self) -> tuple[bool, Json]:
+        """Whether every pool answers (its provider may well be down), and what does not."""
+        problems = await self._pools.ready()
+        return not problems, {"status": "ready" if not problems else "not ready", "pools": problems}
+
+
+class _Reporting:
+    """A sink of the edge's as a sink of the driver's."""
+
+    def __init__(self, sink: Sink, ask: Ask, route: Route) -> None:
+        self._sink = sink
+        self._ask = ask
+        self._route = route
+        self.send = sink.send
+
+    async def open(self, candidate: Candidate, opened: Opened, records: Sequence[Record]) -> None:
+        report = _report(self._ask, self._route, records, candidate)
+        await self._sink.open(candidate.provider, opened.model, self._route.strategy.name, report)
+
+
+def _row(selector: str, owner: str) -> Json:
+    return {"id": selector, "object": "model", "created": 0, "owned_by": owner}
+
+
+def _report(ask: Ask, route: Route, records: Sequence[Record], winner: Candidate | None) -> Json:
+    """The `orchestrator` object of contract §3. Costs are null: there are no prices yet."""
+    return {
+        "request_id": ask.request_id,
+        "selector": ask.selector,
+        "strategy": route.strategy.name,
+        "attempts": [entry for record in records for entry in _attempts(record)],
+        "winner": None if winner is None else str(winner),
+        "cost_usd": None,
+    }
+
+
+def _attempts(record: Record) -> list[Json]:
+    """One entry a try; one for a call that never went upstream, was cancelled, or still runs."""
+    outcome = record.outcome
+    tries = outcome.tries if outcome is not None else ()
+    usage = outcome.usage if outcome is not None else None
+    head = {"provider": record.candidate.provider, "model": record.candidate.model}
+    if tries:
+        entries = [
+            {
+                **head,
+                "outcome": one.outcome,
+                "status": one.status,
+                "start_s": round(record.start_s + one.start_s, 6),
+                "latency_s": round(one.latency_s, 6),
+                "first_token_s": None if one.first_token_s is None else round(one.first_token_s, 6),
+                **_spent(None),
+            }
+            for one in tries
+        ]
+        entries[-1].update(_spent(usage))
+        return entries
+    name = "running" if record.end_s is None else FailureKind.CANCELLED.value
+    if isinstance(outcome, Failure):
+        name = outcome.kind.value
+    latency_s = None if record.end_s is None else round(record.end_s - record.start_s, 6)
+    return [
+        {
+            **head,
+            "outcome": name,
+            "status": None,
+            "start_s": round(record.start_s, 6),
+            "latency_s": latency_s,
+            "first_token_s": None,
+            **_spent(usage),
+        }
+    ]
+
+
+def _spent(usage: Any) -> Json:
+    return {
+        "input_tokens": None if usage is None else usage.input_tokens,
+        "output_tokens": None if usage is None else usage.output_tokens,
+        "cost_usd": None,
+        "cost_is_estimate": False,
+    }

@@ -1,0 +1,59 @@
+"""What a wire format of an upstream has to provide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from orchestrator.types import Failure, Piece, Reply, Request
+
+
+class HttpCall(NamedTuple):
+    """A POST to be made: `path` is appended to the provider's base URL."""
+
+    path: str
+    headers: dict[str, str]
+    content: bytes
+
+
+class StreamDecoder(Protocol):
+    """Decodes one streamed answer, fed with bytes however they were split."""
+
+    opened: bool
+    """A first token has come: text, refusal, reasoning, a tool call, or an end; not the bare role."""
+    holding: bool
+    """The finish chunk has come and is held back until the usage has, too. Whoever feeds waits a little, then closes."""
+    model: str
+    """As the provider reports it; what was asked for until it has."""
+    deltas: int
+    """Content deltas so far: for most providers one a token, so an estimate of the output of a cut stream."""
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """What `data` completes. After a Finish or Failure nothing more comes."""
+        ...
+
+    def close(self) -> list[Piece]:
+        """The upstream ended properly, or the time to hold is over: whatever is left, and the end."""
+        ...
+
+
+class Dialect(Protocol):
+    """One upstream wire format."""
+
+    models_path: str
+
+    def encode(self, request: Request, model: str, key: str | None) -> HttpCall:
+        """The call that asks `model`; `key` None means that no credentials are sent."""
+        ...
+
+    def decode(self, status: int, headers: Mapping[str, str], content: bytes, model: str) -> Reply | Failure:
+        """A whole answer, of any status."""
+        ...
+
+    def decoder(self, model: str, choices: int, content_type: str) -> StreamDecoder:
+        """For the body of a 200 to a streamed call."""
+        ...
+
+    def decode_models(self, content: bytes) -> tuple[str, ...]:
+        """The names in an answer to GET `models_path`; empty where it is not one."""
+        ...

@@ -1,0 +1,141 @@
+"""What an upstream's refusal means: from status, error code and message to a `Failure`. The one place that decides it.
+
+Codes and shapes are those documented by OpenAI (platform.openai.com/docs/guides/error-codes), OpenRouter
+(openrouter.ai/docs/api-reference/errors), Groq (console.groq.com/docs/errors) and vLLM (its ErrorResponse): `{"error":
+{"message", "type", "param", "code"}}`, `{"error": "text"}`, `{"message": …}`, `{"detail": …}`.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import re
+import time
+from collections.abc import Mapping
+
+import orjson
+
+from orchestrator.types import Failure, FailureKind, Json
+
+MESSAGE_CHARACTERS = 500
+
+_SECRET = re.compile(
+    r"(?i)\bbearer\s+\S+|\b(?:sk|gsk|pk|rk|xai|or|key|api)[-_][\w*.\-]{6,}|\b[A-Za-z0-9_\-]*\*{3,}[\w*\-]*|\b[0-9a-fA-F]{32,}\b"
+)
+_CONTEXT = re.compile(
+    r"(?i)context[_ ]length|context window|maximum context|too many tokens|prompt is too long"
+    r"|reduce the length of the (?:messages|prompt|input)"
+)
+_POLICY = re.compile(r"(?i)content[_ ](?:policy|filter|management)|moderation|safety system|responsibleai")
+_QUOTA = re.compile(
+    r"(?i)insufficient[_ ](?:quota|funds|credits|balance)|exceeded your current quota|billing|payment required"
+)
+_NO_MODEL = re.compile(r"(?i)model[_ ]not[_ ]found|model .{0,200}(?:does not exist|not found|is not available)")
+
+
+def masked(message: str) -> str:
+    """One line of at most 500 characters in which whatever looks like a credential is masked."""
+    line = " ".join(_SECRET.sub("***", message).split())
+    return line if len(line) <= MESSAGE_CHARACTERS else line[: MESSAGE_CHARACTERS - 1] + "…"
+
+
+def classify(status: int, headers: Mapping[str, str], content: bytes) -> Failure:
+    """The failure that an answer with an error status is."""
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        body = None
+    error = _error_object(body)
+    return of_error(status, error, retry_after_s(headers, time.time()))
+
+
+def of_error(status: int, error: Json, wait_s: float | None = None) -> Failure:
+    """The failure that an error object is; `status` may come from within it (an error inside a 200 stream)."""
+    inner = error.get("code")
+    if status == 200:
+        status = inner if isinstance(inner, int) and 400 <= inner < 600 else 500
+        status = _STATUS_OF_TYPE.get(str(inner), _STATUS_OF_TYPE.get(str(error.get("type")), status))
+    code = str(inner) if inner not in (None, "") and not isinstance(inner, int) else None
+    text = str(error.get("message") or "")
+    param = error.get("param")
+    kind = _kind(status, code or "", f"{code or ''} {error.get('type') or ''} {text}")
+    return Failure(
+        kind,
+        masked(f"HTTP {status}: {text}" if text else f"HTTP {status}"),
+        status=status,
+        code=code,
+        param=param if isinstance(param, str) else None,
+        retry_after_s=wait_s,
+        body=None if not text else {"message": masked(text), "type": error.get("type"), "param": param, "code": inner},
+    )
+
+
+_STATUS_OF_TYPE = {
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "overloaded_error": 503,
+    "server_error": 500,
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "BadRequestError": 400,
+    "authentication_error": 401,
+}
+
+_KIND_OF_STATUS = {
+    401: FailureKind.UNAUTHORIZED,
+    402: FailureKind.QUOTA,
+    403: FailureKind.UNAUTHORIZED,
+    404: FailureKind.NOT_FOUND,
+    408: FailureKind.SERVER_ERROR,
+    409: FailureKind.SERVER_ERROR,
+    413: FailureKind.TOO_LARGE,
+    425: FailureKind.SERVER_ERROR,
+    429: FailureKind.RATE_LIMITED,
+}
+
+
+def _kind(status: int, code: str, text: str) -> FailureKind:
+    if status in (400, 413, 422) and _CONTEXT.search(text):
+        return FailureKind.CONTEXT_LENGTH
+    if status in (400, 403, 422) and _POLICY.search(text):
+        return FailureKind.CONTENT_POLICY
+    if status == 429 and (code == "insufficient_quota" or _QUOTA.search(text)):
+        return FailureKind.QUOTA
+    if status in (400, 404) and _NO_MODEL.search(text):
+        return FailureKind.NOT_FOUND
+    if status in _KIND_OF_STATUS:
+        return _KIND_OF_STATUS[status]
+    if 400 <= status < 500:
+        return FailureKind.MALFORMED
+    # A redirect is not followed: a POST with a key goes where it was configured to go, or nowhere.
+    return FailureKind.SERVER_ERROR if status >= 500 else FailureKind.BAD_ANSWER
+
+
+def _error_object(body: object) -> Json:
+    if not isinstance(body, dict):
+        return {}
+    error = body.get("error")
+    if isinstance(error, dict):
+        return error
+    if isinstance(error, str):
+        return {**body, "message": error}
+    if isinstance(body.get("message"), str):
+        return body
+    detail = body.get("detail")
+    return {} if detail is None else {"message": detail if isinstance(detail, str) else orjson.dumps(detail).decode()}
+
+
+def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
+    """How long the provider asks to wait: `retry-after-ms` (OpenAI), or RFC 9110's seconds or date."""
+    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        if (value := headers.get(name)) is not None:
+            try:
+                wait_s = float(value) / scale
+            except ValueError:
+                date = email.utils.parsedate_tz(value)
+                if date is None:
+                    continue
+                wait_s = email.utils.mktime_tz(date) - now_s
+            if not math.isnan(wait_s) and wait_s < 1e9:
+                return max(0.0, wait_s)
+    return None

@@ -1,0 +1,317 @@
+"""Who may call now: one machine for accounts, breakers, limits, pauses, the semaphore and the queue before them.
+
+It is asked when a call arrives, when one ends, and when the time that it named has come. All it charges (a permit, a
+request, tokens, a probe) is charged when a call is sent, never while it waits: a queued call holds nothing.
+
+Waiting calls stand in one queue, by arrival; a lower priority counts as arriving `AGING_S` later per step, so it is
+served after the others and never starved. A call whose model is paused or whose account is limited does not hold up those
+behind it that could go.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import insort
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from math import inf
+
+from orchestrator.config import settings
+from orchestrator.resilience.breaker import Breaker
+from orchestrator.resilience.limits import Bucket
+from orchestrator.resilience.retry import backoff_s
+from orchestrator.types import Failure, FailureKind, Json, Usage
+
+AGING_S = 10.0
+IDLE_MODELS = 1_000
+"""Callers choose models' names, so what is remembered of them is bounded: the least recently used idle ones go first."""
+
+
+@dataclass(slots=True)
+class Model:
+    """One model of one account."""
+
+    breaker: Breaker
+    in_flight: int = 0
+    calls: int = 0
+    failures: int = 0
+    paused_until_s: float = -inf
+    rate_limited: int = 0
+    """429s in a row, for the growth of the pause."""
+
+
+@dataclass(slots=True)
+class Account:
+    """One API key of the provider."""
+
+    index: int
+    breaker: Breaker
+    requests: Bucket
+    tokens: Bucket
+    in_flight: int = 0
+    misconfigured: str | None = None
+    models: OrderedDict[str, Model] = field(default_factory=OrderedDict)
+
+    def model(self, name: str, breaker: settings.Breaker) -> Model:
+        """The state of a model, made when it is first heard of."""
+        model = self.models.get(name)
+        if model is None:
+            model = self.models[name] = Model(Breaker(breaker))
+            for old in list(self.models)[: max(0, len(self.models) - IDLE_MODELS)]:
+                if self.models[old].in_flight == 0:
+                    del self.models[old]
+        self.models.move_to_end(name)
+        return model
+
+
+@dataclass(slots=True, eq=False)
+class Permit:
+    """A call that was let through; to be given back exactly once, by `Admission.release`."""
+
+    account: Account
+    model: Model
+    tokens: int
+    model_probe: bool
+    account_probe: bool
+    released: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A call that waits. `result` is set by `Admission.pump`."""
+
+    key: tuple[float, int]
+    model: str
+    tokens: int
+    until_s: float
+    """When it has waited long enough."""
+    result: Permit | Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocked:
+    """Why a call cannot go now, and when it might; `failure` set: it is refused instead of queued."""
+
+    until_s: float
+    failure: Failure | None = None
+
+
+class Admission:
+    """The machine of one pool. Guaranteed: at most `concurrency` permits an account are out at any time."""
+
+    def __init__(self, provider: settings.Provider, accounts: int, now_s: float, rng: random.Random) -> None:
+        self._provider = provider
+        self._rng = rng
+        self.accounts = tuple(
+            Account(
+                index,
+                Breaker(provider.breaker),
+                Bucket(provider.limits.requests_per_minute, now_s),
+                Bucket(provider.limits.tokens_per_minute, now_s),
+            )
+            for index in range(accounts)
+        )
+        self.queue: list[tuple[tuple[float, int], Waiter]] = []
+        self._arrivals = 0
+        self.draining = False
+        self._mean_s = 1.0
+        """A moving average of how long a permit is out, for the estimate of a full queue's wait."""
+
+    @property
+    def in_flight(self) -> int:
+        """Permits that are out."""
+        return sum(account.in_flight for account in self.accounts)
+
+    def arrive(self, model: str, tokens: int, priority: int, now_s: float) -> Permit | Failure | Waiter:
+        """A call comes. It may go, is refused, or waits (until `pump` says otherwise)."""
+        if self.draining:
+            return Failure(FailureKind.DRAINING, "the pool is shutting down", retry_after_s=1.0)
+        decided = self._decide(model, tokens, now_s)
+        if isinstance(decided, Permit):
+            return decided
+        if decided.failure is not None:
+            return decided.failure
+        if len(self.queue) >= self._provider.pool.queue:
+            return Failure(
+                FailureKind.QUEUE_FULL,
+                f"the queue is full ({self._provider.pool.queue} calls wait for {self._places} places)",
+                retry_after_s=max(1.0, self._mean_s * len(self.queue) / self._places),
+            )
+        self._arrivals += 1
+        key = (now_s + AGING_S * priority, self._arrivals)
+        waiter = Waiter(key, model, tokens, now_s + self._provider.pool.queue_timeout_s)
+        insort(self.queue, (key, waiter), key=lambda entry: entry[0])
+        return waiter
+
+    def pump(self, now_s: float) -> list[Waiter]:
+        """Lets waiting calls go that can, and refuses those that need not wait any longer: each has its `result`."""
+        done: list[Waiter] = []
+        kept: list[tuple[tuple[float, int], Waiter]] = []
+        for position, (key, waiter) in enumerate(self.queue):
+            if self.draining:
+                waiter.result = Failure(FailureKind.DRAINING, "the pool is shutting down", retry_after_s=1.0)
+            elif now_s >= waiter.until_s:
+                waited_s = self._provider.pool.queue_timeout_s
+                waiter.result = Failure(
+                    FailureKind.QUEUE_TIMEOUT, f"no place became free within {waited_s:g} s", retry_after_s=1.0
+                )
+            elif self.in_flight >= self._places and now_s < self._earliest_timeout():
+                kept += self.queue[position:]
+                break
+            else:
+                decided = self._decide(waiter.model, waiter.tokens, now_s)
+                waiter.result = decided if isinstance(decided, Permit) else decided.failure
+            if waiter.result is None:
+                kept.append((key, waiter))
+            else:
+                done.append(waiter)
+        self.queue = kept
+        return done
+
+    def abandon(self, waiter: Waiter) -> None:
+        """A waiting call goes away. (One that was let through meanwhile has to release its permit instead.)"""
+        self.queue = [entry for entry in self.queue if entry[1] is not waiter]
+
+    def next_s(self, now_s: float) -> float:
+        """When `pump` has to be asked again, even if no call ends; infinity: no need."""
+        next_s = self._earliest_timeout()
+        if self.in_flight < self._places:
+            for _, waiter in self.queue:
+                decided = self._blocked(waiter.model, waiter.tokens, now_s)
+                next_s = min(next_s, decided.until_s)
+        return next_s
+
+    def release(
+        self, permit: Permit, now_s: float, failure: Failure | None, *, seconds: float = 0.0, usage: Usage | None = None
+    ) -> None:
+        """A call ended: with an answer (None), a failure, or cancelled (a failure of that kind)."""
+        assert not permit.released, "a permit is given back once"
+        permit.released = True
+        account, model = permit.account, permit.model
+        account.in_flight -= 1
+        model.in_flight -= 1
+        kind = None if failure is None else failure.kind
+        if kind is None:
+            self._mean_s += 0.1 * (seconds - self._mean_s)
+            model.rate_limited = 0
+            if usage is not None:
+                account.tokens.take(now_s, usage.input_tokens + usage.output_tokens - permit.tokens)
+        else:
+            model.failures += kind is not FailureKind.CANCELLED
+        account_healthy, model_healthy = _health(kind)
+        account.breaker.end(now_s, account_healthy, probe=permit.account_probe)
+        model.breaker.end(now_s, model_healthy, probe=permit.model_probe)
+        if kind in (FailureKind.UNAUTHORIZED, FailureKind.QUOTA):
+            # There is no doubt about these: one is enough to close the account until somebody has paid or changed the key.
+            assert failure is not None
+            account.breaker.open(now_s)
+            account.misconfigured = failure.message
+        elif kind is None:
+            account.misconfigured = None
+        elif kind is FailureKind.RATE_LIMITED:
+            assert failure is not None
+            model.rate_limited += 1
+            bound_s = backoff_s(self._provider.retry, min(model.rate_limited, 30))
+            pause_s = failure.retry_after_s
+            if pause_s is None:
+                # Equal jitter: at least half, since a pause of nothing would hammer a provider that said stop.
+                pause_s = self._rng.uniform(bound_s / 2, bound_s)
+            model.paused_until_s = max(model.paused_until_s, now_s + pause_s)
+
+    @property
+    def _places(self) -> int:
+        return self._provider.pool.concurrency * len(self.accounts)
+
+    def _earliest_timeout(self) -> float:
+        return min((waiter.until_s for _, waiter in self.queue), default=inf)
+
+    def _decide(self, name: str, tokens: int, now_s: float) -> Permit | _Blocked:
+        """Lets a call go by the least busy account that may take it; charges it."""
+        best: Account | None = None
+        for account in self.accounts:
+            if (best is None or account.in_flight < best.in_flight) and self._ready_s(
+                account, name, tokens, now_s
+            ) <= now_s:
+                best = account
+        if best is None:
+            return self._blocked(name, tokens, now_s)
+        model = best.model(name, self._provider.breaker)
+        best.in_flight += 1
+        model.in_flight += 1
+        model.calls += 1
+        best.requests.take(now_s, 1)
+        best.tokens.take(now_s, tokens)
+        return Permit(best, model, tokens, model.breaker.begin(), best.breaker.begin())
+
+    def _ready_s(self, account: Account, name: str, tokens: int, now_s: float) -> float:
+        if account.in_flight >= self._provider.pool.concurrency:
+            return inf
+        ready_s = account.breaker.ready_s(now_s)
+        if (model := account.models.get(name)) is not None:
+            ready_s = max(ready_s, model.paused_until_s, model.breaker.ready_s(now_s))
+        return max(ready_s, account.requests.ready_s(now_s, 1), account.tokens.ready_s(now_s, tokens))
+
+    def _blocked(self, name: str, tokens: int, now_s: float) -> _Blocked:
+        """Why no account takes the call now. Called when there is none that would."""
+        open_s: list[float] = []
+        pauses_s: list[float] = []
+        for account in self.accounts:
+            model = account.models.get(name)
+            health_s = max(account.breaker.ready_s(now_s), model.breaker.ready_s(now_s) if model else now_s)
+            pause_s = model.paused_until_s if model else now_s
+            if health_s > now_s:
+                open_s.append(health_s)
+            elif pause_s - now_s > self._provider.retry.honour_retry_after_s:
+                pauses_s.append(pause_s)
+        if len(open_s) == len(self.accounts):
+            wait_s = min(open_s) - now_s
+            wait_s = self._provider.breaker.cooldown_s if wait_s == inf else wait_s
+            reason = next((a.misconfigured for a in self.accounts if a.misconfigured), "it has failed repeatedly")
+            message = f"not asked for another {wait_s:.1f} s: {reason}"
+            return _Blocked(now_s, Failure(FailureKind.BREAKER_OPEN, message, retry_after_s=wait_s))
+        if len(open_s) + len(pauses_s) == len(self.accounts):
+            wait_s = min(pauses_s) - now_s
+            message = f"rate limited: the provider asks to wait another {wait_s:.1f} s"
+            return _Blocked(now_s, Failure(FailureKind.PAUSED, message, retry_after_s=wait_s))
+        return _Blocked(min(self._ready_s(account, name, tokens, now_s) for account in self.accounts))
+
+    def stats(self, now_s: float) -> Json:
+        """What /admin/pools shows. No keys: accounts are numbered."""
+        return {
+            "in_flight": self.in_flight,
+            "queued": len(self.queue),
+            "concurrency": self._provider.pool.concurrency,
+            "queue": self._provider.pool.queue,
+            "draining": self.draining,
+            "accounts": [
+                {
+                    "account": account.index,
+                    "in_flight": account.in_flight,
+                    "breaker": account.breaker.state(now_s),
+                    "misconfigured": account.misconfigured,
+                    "models": {
+                        name: {
+                            "in_flight": model.in_flight,
+                            "breaker": model.breaker.state(now_s),
+                            "paused_for_s": round(max(0.0, model.paused_until_s - now_s), 3),
+                            "calls": model.calls,
+                            "failures": model.failures,
+                        }
+                        for name, model in account.models.items()
+                    },
+                }
+                for account in self.accounts
+            ],
+        }
+
+
+def _health(kind: FailureKind | None) -> tuple[bool | None, bool | None]:
+    """What an end says about the account and about the model: well (True), ill (False) or nothing (None)."""
+    if kind is None:
+        return True, True
+    traits = kind.traits
+    if not traits.hurts_health:
+        # A provider that refuses a request is there and answers; what was our own doing says nothing.
+        answered = kind in (FailureKind.MALFORMED, FailureKind.CONTEXT_LENGTH, FailureKind.CONTENT_POLICY)
+        return (True, True) if answered else (None, None)
+    return (False, None) if traits.account_wide else (None, False)

@@ -1,0 +1,67 @@
+"""The breaker of one model, or of a whole account: closed, open, or half open with a single probe.
+
+It opens after `failures` failures within `window_s`, refuses for `cooldown_s`, then lets one call through to see: that
+call's success closes it, its failure opens it again, its cancellation lets another try (Nygard, Release It!, chapter 5).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import Literal
+
+from orchestrator.config import settings
+
+State = Literal["closed", "open", "half_open"]
+
+
+class Breaker:
+    """One breaker. Times are given, in seconds of any one clock."""
+
+    __slots__ = ("_failures", "_probing", "_settings", "_until_s")
+
+    def __init__(self, breaker: settings.Breaker) -> None:
+        self._settings = breaker
+        self._failures: deque[float] = deque(maxlen=breaker.failures)
+        self._until_s: float | None = None
+        """Open (or waiting for a probe) since this is set; refuses until then."""
+        self._probing = False
+
+    def ready_s(self, now_s: float) -> float:
+        """When a call may pass: `now_s` or earlier is now, infinity while a probe is under way."""
+        if self._until_s is None:
+            return now_s
+        return inf if self._probing and now_s >= self._until_s else self._until_s
+
+    def state(self, now_s: float) -> State:
+        """For people."""
+        if self._until_s is None:
+            return "closed"
+        return "half_open" if now_s >= self._until_s else "open"
+
+    def begin(self) -> bool:
+        """A call passes. Says whether it is the probe, which `end` wants to know."""
+        self._probing = self._until_s is not None
+        return self._probing
+
+    def end(self, now_s: float, healthy: bool | None, *, probe: bool) -> None:
+        """A call ended; `healthy` None: it says nothing (cancelled, or not the provider's doing)."""
+        if probe:
+            self._probing = False
+        if healthy is None:
+            return
+        if healthy:
+            # Only a probe closes: a straggler from before says nothing about now.
+            if probe:
+                self._until_s = None
+                self._failures.clear()
+            return
+        self._failures.append(now_s)
+        full = len(self._failures) == self._settings.failures
+        if probe or (self._until_s is None and full and now_s - self._failures[0] <= self._settings.window_s):
+            self.open(now_s)
+
+    def open(self, now_s: float) -> None:
+        """Opens at once."""
+        self._until_s = now_s + self._settings.cooldown_s
+        self._probing = False

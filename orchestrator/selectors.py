@@ -1,0 +1,104 @@
+"""From a request's `model` to a route: `provider/model`, `tier:NAME`, or a choice that the request brings along."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from orchestrator.config.settings import Config, Strategy
+from orchestrator.errors import BadChoice, UnknownSelector
+from orchestrator.routes import Candidate, Route
+
+CACHED = 4_096
+"""Routes of plain models that are kept; callers choose the names, so there is a bound."""
+
+_FIRST = Strategy("first")
+_CHOICES = {"strategy", "models", "after", "commit", "extra_calls", "params"}
+
+
+class Selectors:
+    """The routes of one configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._tiers: dict[str, Route] = {}
+        self._plain: dict[str, Route] = {}
+        for name in config.tiers:
+            self._tier(name)
+
+    def _tier(self, name: str) -> Route:
+        route = self._tiers.get(name)
+        if route is None:
+            tier = self._config.tiers[name]
+            route = self._tiers[name] = Route(f"tier:{name}", tier.strategy, tuple(map(self._member, tier.models)))
+        return route
+
+    def _member(self, selector: str) -> Candidate | Route:
+        if selector.startswith("tier:"):
+            return self._tier(selector[5:])
+        provider, _, model = selector.partition("/")
+        return Candidate(provider, model)
+
+    def resolve(self, selector: str, override: dict[str, Any] | None = None) -> Route:
+        """The route of a selector. Raises UnknownSelector (with near names), BadChoice for a wrong `override`.
+
+        `override` is the request's `orchestrator` object, with `fallbacks` for OpenRouter's `models` and `provider` for its
+        object of that name.
+        """
+        if override:
+            return self._chosen(selector, override)
+        if selector.startswith("tier:"):
+            route = self._tiers.get(selector[5:])
+            if route is None:
+                raise self._unknown(selector)
+            return route
+        plain = self._plain.get(selector)
+        if plain is None:
+            provider, _, model = selector.partition("/")
+            if provider not in self._config.providers or not model:
+                raise self._unknown(selector)
+            if len(self._plain) >= CACHED:
+                self._plain.clear()
+            plain = self._plain[selector] = Route(selector, _FIRST, (Candidate(provider, model),))
+        return plain
+
+    def _chosen(self, selector: str, override: dict[str, Any]) -> Route:
+        from orchestrator.config.load import make_strategy
+
+        choice = dict(override)
+        if choice.pop("provider", None) is not None:
+            raise BadChoice("provider", "provider preferences are not available yet; use 'models'")
+        fallbacks = choice.pop("fallbacks", None)
+        for name in choice:
+            if name not in _CHOICES:
+                raise BadChoice(f"orchestrator.{name}", f"unknown key; there is {', '.join(sorted(_CHOICES))}")
+        models = choice.pop("models", None)
+        where = "orchestrator.models"
+        if models is None and fallbacks is not None:
+            where = "models"
+            models = [selector, *fallbacks] if isinstance(fallbacks, list) else fallbacks
+        if models is None:
+            models = [selector]
+        if not isinstance(models, list) or not models or not all(isinstance(one, str) for one in models):
+            raise BadChoice(where, "has to be a list of models")
+        if len(models) > 16:
+            raise BadChoice(where, "has to have at most 16 entries")
+        strategy, problem = make_strategy(choice)
+        if problem is not None or strategy is None:
+            key, what = problem or ("strategy", "is wrong")
+            raise BadChoice(f"orchestrator.{key}", what)
+        routes = [self.resolve(one) for one in models]
+        return Route(selector, strategy, tuple(r.members[0] if r.strategy is _FIRST else r for r in routes))
+
+    def _unknown(self, selector: str) -> UnknownSelector:
+        left_out = self._config.left_out
+        reason = left_out.get(selector) or left_out.get(selector.partition("/")[0], "")
+        listed = self.listed()
+        near = [name for name in listed if name.rpartition("/")[2] == selector]
+        near += [name for name in get_close_matches(selector, listed, 3, 0.5) if name not in near]
+        return UnknownSelector(selector, tuple(near[:3]), reason)
+
+    def listed(self) -> list[str]:
+        """Tiers, and the models that the configuration itself lists."""
+        models = [f"{p.name}/{model}" for p in self._config.providers.values() for model in p.models or ()]
+        return [f"tier:{name}" for name in self._config.tiers] + models

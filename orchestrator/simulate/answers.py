@@ -1,0 +1,157 @@
+"""What the simulated and the replaying provider answer, and when. Deterministic: seeded by settings, model and call.
+
+A model's name may carry knobs, joined by `+`, for tests and benchmarks: `latency-0.25` (seconds to the first token),
+`tokens-200`, `rate-50` (tokens a second; 0 is all at once), `error-503`, `echo` (answers the last user message itself).
+Anything else is just a name: `chat+latency-0.1`.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from orchestrator.config.settings import Latency, Replay, Simulate
+
+_Z99 = 2.3263478740408408
+"""The 99th percentile of the standard normal distribution."""
+_FILLER = "this answer was made up to have a natural length and is of no use to anybody"
+_WORDS = _FILLER.split()
+_PIECE = re.compile(r"\s*\S+|\s+")
+
+
+class Refusal(Exception):
+    """A request that is answered with an error of OpenAI's shape."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One answer: its pieces (about a token each), the time to the first, and the pace of the others."""
+
+    pieces: list[str]
+    first_s: float
+    tokens_per_s: float
+    finish: str = "stop"
+
+
+def draw_s(latency: Latency, rng: random.Random) -> float:
+    """A log-normal latency: sigma = ln(p99 / median) / z99. A p99 at or below the median means no spread."""
+    if latency.median <= 0:
+        return 0.0
+    sigma = max(0.0, math.log(latency.p99 / latency.median) / _Z99) if latency.p99 > 0 else 0.0
+    return latency.median * math.exp(sigma * rng.gauss(0, 1))
+
+
+def pieces_of(text: str) -> list[str]:
+    """Splits a text at its words; the pieces joined are the text, to the byte."""
+    return _PIECE.findall(text)
+
+
+def last_user_text(messages: list[Any]) -> str:
+    """The text of the last user message, its parts joined."""
+    for message in reversed(messages):
+        if isinstance(message, dict) and message.get("role") == "user":
+            content = message.get("content")
+            if isinstance(content, str):
+                return content
+            if isinstance(content, list):
+                return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return ""
+
+
+class Simulated:
+    """Makes answers up."""
+
+    def __init__(self, settings: Simulate, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._calls: dict[str, int] = {}
+        self.models = ["chat"]
+
+    def script(self, model: str, body: dict[str, Any]) -> Script:
+        """The answer to a request. Raises Refusal."""
+        count = self._calls[model] = self._calls.get(model, 0) + 1
+        if len(self._calls) > 10_000:
+            self._calls.clear()
+        settings = self._settings
+        rng = random.Random(f"{settings.seed}:{model}:{count}")  # noqa: S311 - a simulation, not a secret
+        first_s, rate, tokens = draw_s(settings.latency_s, rng), settings.tokens_per_s, rng.randint(30, 50)
+        error = 500 if rng.random() < settings.error_rate else 0
+        text: str | None = None
+        for knob in model.split("+"):
+            kind, _, value = knob.partition("-")
+            number = float(value) if re.fullmatch(r"\d+(\.\d+)?", value) else None
+            if kind == "latency" and number is not None:
+                first_s = number
+            elif kind == "tokens" and number is not None:
+                tokens, text = int(number), ""
+            elif kind == "rate" and number is not None:
+                rate = number
+            elif kind == "error" and number is not None:
+                error = int(number)
+            elif knob == "echo":
+                text = last_user_text(body["messages"])
+        if error:
+            raise Refusal(error, "simulated_error", f"simulated by {self._name}: an error on purpose")
+        if text is None:
+            said = " ".join(last_user_text(body["messages"]).split())[:80]
+            text = f"[simulated by {self._name}, model {model}] You said: {said}"
+        pieces = pieces_of(text)
+        wanted = [_WORDS[i % len(_WORDS)] for i in range(max(0, tokens - len(pieces)))] if "echo" not in model else []
+        pieces += [f" {word}" if pieces or i else word for i, word in enumerate(wanted)]
+        limit = body.get("max_completion_tokens") or body.get("max_tokens")
+        if isinstance(limit, int) and limit < len(pieces):
+            return Script(pieces[:limit], first_s, rate, "length")
+        return Script(pieces, first_s, rate)
+
+
+class Replayed:
+    """Answers with recordings, found by the last user message."""
+
+    def __init__(self, settings: Replay) -> None:
+        self._settings = settings
+        self._rng = random.Random(settings.seed)  # noqa: S311 - a simulation, not a secret
+        self._ids = {row["prompt"]: row["id"] for row in _rows(settings.questions, ("id", "prompt"))}
+        self._outputs = {
+            model: {row["id"]: row["output"] for row in _rows(path, ("id", "output"))}
+            for model, path in settings.files.items()
+        }
+        self.models = list(settings.files)
+
+    def script(self, model: str, body: dict[str, Any]) -> Script:
+        """The recorded answer, to the byte; its latency is simulated. Raises Refusal."""
+        outputs = self._outputs.get(model)
+        if outputs is None:
+            raise Refusal(404, "model_not_found", f"there is no recording of the model {model!r}")
+        output = outputs.get(self._ids.get(last_user_text(body["messages"]), ""))
+        if output is None:
+            raise Refusal(404, "recording_not_found", "nobody has recorded an answer to this message")
+        return Script(pieces_of(output), draw_s(self._settings.latency_s, self._rng), self._settings.tokens_per_s)
+
+
+def _rows(path: str, names: tuple[str, str]) -> Iterator[dict[str, str]]:
+    """The rows of a JSONL file. Raises ValueError with file and line for one that is wrong."""
+    with Path(path).open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = orjson.loads(line)
+                if not all(isinstance(row[name], str) for name in names):
+                    raise ValueError
+            except (ValueError, TypeError, KeyError):
+                raise ValueError(
+                    f"{path}:{number}: is not a JSON object with the strings {names[0]}, {names[1]}"
+                ) from None
+            yield row

@@ -1,0 +1,208 @@
+"""The HTTP application that callers see (contract §3): a raw ASGI app over a coordinator."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from typing import Any, Protocol
+from urllib.parse import unquote
+from uuid import uuid4
+
+from orchestrator.asks import Answer, Ask, Sink
+from orchestrator.config.settings import Server
+from orchestrator.errors import BadChoice, UnknownSelector
+from orchestrator.types import Failure, Json, Reply
+from orchestrator.wire.chat import parse_chat
+from orchestrator.wire.errors import error_object, show
+from orchestrator.wire.http import Gone, Header, Receive, Refused, Scope, Send, header_value, read_body, send_json
+from orchestrator.wire.sse import SseSink, with_cost
+
+_log = logging.getLogger("orchestrator.wire")
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_ROUTES = {
+    "/v1/chat/completions": "POST",
+    "/v1/models": "GET",
+    "/health": "GET",
+    "/ready": "GET",
+    "/admin/pools": "GET",
+}
+
+
+class Coordinating(Protocol):
+    """What the application needs of a coordinator."""
+
+    async def answer(self, ask: Ask) -> Answer: ...
+    async def stream(self, ask: Ask, sink: Sink) -> Answer: ...
+    async def models(self) -> list[Json]: ...
+    async def pools(self) -> list[Json]: ...
+    async def ready(self) -> tuple[bool, Json]: ...
+
+
+class App:
+    """The ASGI application.
+
+    `own_request_id`: whether `x-request-id` is sent from here (Ray Serve sends its own). `watch`: whether the caller's
+    going away has to be noticed here (Ray Serve cancels the request itself).
+    """
+
+    def __init__(
+        self, coordinator: Coordinating, server: Server, *, own_request_id: bool = True, watch: bool = True
+    ) -> None:
+        self._coordinator = coordinator
+        self._server = server
+        self._own_request_id = own_request_id
+        self._watch = watch
+        self._limit_bytes = int(server.max_body_mb * 1_000_000)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        request_id = _request_id(scope)
+        try:
+            await self._route(scope, receive, send, request_id)
+        except Refused as refused:
+            body = {"error": error_object(refused.status, str(refused), refused.code, refused.param)}
+            await send_json(send, refused.status, body, [*self._id(request_id), *refused.headers])
+        except Gone:
+            return
+        except Exception:
+            _log.exception("request %s failed unexpectedly", request_id)
+            message = f"internal error; the log has more under the request id {request_id}"
+            body = {"error": error_object(500, message, "internal_error")}
+            await send_json(send, 500, body, self._id(request_id))
+
+    def _id(self, request_id: str) -> list[Header]:
+        return [(b"x-request-id", request_id.encode())] if self._own_request_id else []
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        path = scope["path"].rstrip("/") or "/"
+        one_model = path.startswith("/v1/models/")
+        needed = "GET" if one_model else _ROUTES.get(path)
+        if needed is None:
+            what = f"there is no {path}; there is {', '.join(_ROUTES)}"
+            raise Refused(404, "not_found", what)
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        if method != needed:
+            raise Refused(405, "method_not_allowed", f"{path} takes {needed}", headers=((b"allow", needed.encode()),))
+        if path == "/v1/chat/completions":
+            await self._chat(scope, receive, send, request_id)
+            return
+        status: int = 200
+        body: Any
+        if path == "/health":
+            body = {"status": "ok"}
+        elif path == "/ready":
+            ready, body = await self._coordinator.ready()
+            status = 200 if ready else 503
+        elif path == "/admin/pools":
+            body = {"pools": await self._coordinator.pools()}
+        else:
+            body = {"object": "list", "data": await self._coordinator.models()}
+        if one_model:
+            name = unquote(path.removeprefix("/v1/models/"))
+            body = next((row for row in body["data"] if row["id"] == name), None)
+            if body is None:
+                raise Refused(404, "model_not_found", f"there is no model {name!r} in /v1/models", param="model")
+        await send_json(send, status, body, self._id(request_id))
+
+    async def _chat(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        chat = parse_chat(await read_body(scope, receive, self._limit_bytes))
+        ask = Ask(chat.selector, chat.request, chat.override, request_id, chat.user)
+        sink = None
+        if chat.request.stream:
+            sink = SseSink(
+                send,
+                self._server.keepalive_s,
+                lambda *known: [*self._id(request_id), *_headers(*known)],
+            )
+        try:
+            answer = await self._ask(ask, sink, receive)
+            if sink is not None and (sink.started or not isinstance(answer.outcome, Failure)):
+                await sink.finish(answer, include_usage=chat.include_usage)
+                return
+        except UnknownSelector as unknown:
+            raise Refused(404, "model_not_found", str(unknown), param="model") from None
+        except BadChoice as wrong:
+            raise Refused(400, "invalid_request", str(wrong), param=wrong.param) from None
+        except (Gone, Refused):
+            raise
+        except Exception:
+            if sink is None or not sink.started:
+                raise
+            _log.exception("request %s failed unexpectedly within its stream", request_id)
+            await sink.abort(error_object(500, f"internal error; request id {request_id}", "internal_error"))
+            return
+        finally:
+            if sink is not None:
+                await sink.close()
+        await self._whole(answer, send, request_id)
+
+    async def _ask(self, ask: Ask, sink: SseSink | None, receive: Receive) -> Answer:
+        asked = self._coordinator.answer(ask) if sink is None else self._coordinator.stream(ask, sink)
+        if not self._watch:
+            return await asked
+        work = asyncio.ensure_future(asked)
+        leaving = asyncio.ensure_future(_gone(receive))
+        try:
+            await asyncio.wait((work, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise Gone
+            return work.result()
+        finally:
+            for task in (work, leaving):
+                task.cancel()
+            await asyncio.wait((work, leaving))
+
+    async def _whole(self, answer: Answer, send: Send, request_id: str) -> None:
+        outcome = answer.outcome
+        headers = [*self._id(request_id), *_headers(answer.provider, answer.model, answer.strategy, answer.report)]
+        if isinstance(outcome, Failure):
+            shown = show(outcome)
+            body: Json = {"error": shown.error, "orchestrator": answer.report}
+            await send_json(send, shown.status, body, [*headers, *shown.headers])
+            return
+        assert isinstance(outcome, Reply)
+        body = {**outcome.body, "provider": answer.provider, "orchestrator": answer.report}
+        if "usage" in body:
+            body["usage"] = with_cost(body["usage"], outcome)
+        await send_json(send, 200, body, headers)
+
+
+def _headers(provider: str | None, model: str | None, strategy: str | None, report: Json | None) -> list[Header]:
+    """The `x-orchestrator-*` headers, as far as they are known."""
+    headers: list[Header] = []
+    for name, value in ((b"provider", provider), (b"model", model), (b"strategy", strategy)):
+        if value is not None:
+            headers.append((b"x-orchestrator-" + name, header_value(value)))
+    if report is not None:
+        headers.append((b"x-orchestrator-attempts", str(len(report["attempts"])).encode()))
+        if report["cost_usd"] is not None:
+            headers.append((b"x-orchestrator-cost-usd", str(report["cost_usd"]).encode()))
+    return headers
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's own, if it is harmless, or a fresh one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _SANE_ID.fullmatch(text := value.decode("latin-1")):
+            return str(text)
+    return uuid4().hex
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

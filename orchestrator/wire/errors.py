@@ -1,0 +1,80 @@
+"""From a `Failure` to what a caller sees: status, OpenAI's error object, headers. One table."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from orchestrator.types import Failure, FailureKind, Json
+from orchestrator.wire.http import Header
+
+_K = FailureKind
+_LIMITS = {_K.RATE_LIMITED, _K.QUEUE_FULL, _K.QUEUE_TIMEOUT, _K.PAUSED, _K.OVER_BUDGET}
+_TIMEOUTS = {_K.SILENT, _K.STALLED, _K.DEADLINE}
+_CALLERS = {_K.MALFORMED, _K.CONTEXT_LENGTH, _K.CONTENT_POLICY, _K.TOO_LARGE, _K.NOT_FOUND}
+_ACCOUNT = {_K.UNAUTHORIZED, _K.QUOTA}
+_STATUS = {
+    **dict.fromkeys(_LIMITS, 429),
+    **dict.fromkeys(_TIMEOUTS, 504),
+    _K.MALFORMED: 400,
+    _K.CONTEXT_LENGTH: 400,
+    _K.CONTENT_POLICY: 400,
+    _K.TOO_LARGE: 413,
+    _K.NOT_FOUND: 404,
+    _K.DRAINING: 503,
+    _K.CANCELLED: 499,
+}
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "invalid_request_error",
+    405: "invalid_request_error",
+    413: "invalid_request_error",
+    415: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "service_unavailable_error",
+    504: "timeout_error",
+}
+
+
+class Shown(NamedTuple):
+    """What a failure looks like from outside."""
+
+    status: int
+    error: Json
+    headers: tuple[Header, ...]
+
+
+def error_object(status: int, message: str, code: str | None, param: str | None = None) -> Json:
+    """OpenAI's error object."""
+    return {"message": message, "type": _TYPES.get(status, "server_error"), "param": param, "code": code}
+
+
+def show(failure: Failure) -> Shown:
+    """The status, error object and headers of a failure.
+
+    A candidate list that failed as a whole is a 429 if all hit limits, a 504 if all ran out of time, else a 502 whose
+    `code` is that of the cause which somebody can do most about.
+    """
+    speaking = failure
+    status = _STATUS.get(failure.kind, 502)
+    if failure.kind is _K.ALL_FAILED:
+        kinds = {cause.kind for _, cause in failure.causes}
+        status = 429 if kinds <= _LIMITS else 504 if kinds <= _TIMEOUTS else 502
+        speaking = min((cause for _, cause in failure.causes), key=_actionable)
+    code = speaking.code if speaking.kind in _CALLERS and speaking.code else speaking.kind.value
+    message, param = failure.message, speaking.param
+    if failure.kind in _CALLERS and failure.body is not None:
+        message = str(failure.body["message"])
+    headers: list[Header] = []
+    if status in (429, 503):
+        headers.append((b"retry-after", str(max(1, math.ceil(failure.retry_after_s or 1))).encode()))
+    elif failure.kind is _K.ALL_FAILED or not failure.kind.traits.retry_same:
+        headers.append((b"x-should-retry", b"false"))
+    return Shown(status, error_object(status, message, code, param), tuple(headers))
+
+
+def _actionable(failure: Failure) -> int:
+    order = (_CALLERS, _ACCOUNT, _LIMITS)
+    return next((rank for rank, kinds in enumerate(order) if failure.kind in kinds), len(order))
