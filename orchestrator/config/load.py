@@ -238,7 +238,7 @@ class _Reader:
     def _api_keys(self, keys: Keys, raw: dict[str, Any], variable: str | None) -> tuple[str, ...]:
         value = raw.get("api_key")
         if value is None and variable is not None:
-            value = self._document._env.get(variable)
+            value = self._document.env.get(variable)
             if not value:
                 if raw.get("optional") is True:
                     del self._providers[str(keys[1])]
