@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 URL = "http://127.0.0.1:8000/v1"
@@ -80,7 +79,3 @@ def _default_config() -> str:
     here = Path(__file__).resolve().parents[2]
     beside = here / "configs" / "default.yaml"
     return str(beside if beside.is_file() else here / "orchestrator" / "data" / "default.yaml")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

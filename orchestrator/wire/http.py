@@ -30,30 +30,36 @@ class Gone(Exception):
     """The caller went away."""
 
 
+DISCARD_BYTES = 256_000_000
+
+
 async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
-    """The body. Raises Refused (413) as soon as it is known to be over the limit, Gone if the caller leaves."""
-    too_large = Refused(
-        413,
-        "request_too_large",
-        f"the body is larger than {limit_bytes / 1e6:g} MB",
-        headers=((b"connection", b"close"),),
-    )
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > limit_bytes:
-            raise too_large
+    """The body. Raises Refused (413) for one over the limit, Gone if the caller leaves.
+
+    What is over the limit is read on and thrown away (up to `DISCARD_BYTES`), never kept: a connection that is closed
+    while its client still sends is reset, and the client would see that instead of the answer.
+    """
+    declared = next((int(v) for name, v in scope["headers"] if name == b"content-length" and v.isdigit()), 0)
+    too_large = declared > limit_bytes
     parts: list[bytes] = []
     size = 0
-    while True:
+    while declared <= DISCARD_BYTES and size <= DISCARD_BYTES:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Gone
         part = message.get("body", b"")
         size += len(part)
-        if size > limit_bytes:
-            raise too_large
-        parts.append(part)
+        if too_large or size > limit_bytes:
+            too_large = True
+            parts.clear()
+        else:
+            parts.append(part)
         if not message.get("more_body"):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            break
+    if too_large:
+        limit = f"the body is larger than {limit_bytes / 1e6:g} MB"
+        raise Refused(413, "request_too_large", limit, headers=((b"connection", b"close"),))
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def send_json(send: Send, status: int, body: Any, headers: tuple[Header, ...] | list[Header] = ()) -> None:

@@ -1,0 +1,71 @@
+"""One served cluster for all end-to-end tests."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.serving import Served
+from tests.upstream import Upstream
+
+CONFIG = """
+providers:
+  sim: {{simulate: {{latency_s: {{median: 0.05, p99: 0.2}}, tokens_per_s: 500}}}}
+  up:
+    base_url: http://127.0.0.1:{port}/v1
+    api_key: none
+    models: [ok]
+    retry: {{attempts: 2, backoff_s: 0.05, backoff_max_s: 0.1}}
+    timeouts: {{connect_s: 2, first_token_s: 1, idle_s: 1, answer_s: 1.5, total_s: 10}}
+    breaker: {{failures: 1000}}
+  locked:
+    base_url: http://127.0.0.1:{port}/v1
+    models: [ok]
+  narrow:
+    base_url: http://127.0.0.1:{port}/v1
+    models: [ok]
+    pool: {{concurrency: 4, queue: 500}}
+  tight:
+    base_url: http://127.0.0.1:{port}/v1
+    models: [ok]
+    pool: {{concurrency: 1, queue: 1}}
+  patient:
+    base_url: http://127.0.0.1:{port}/v1
+    models: [ok]
+tiers:
+  first: {{strategy: first, models: [sim/chat]}}
+  fallback: [up/unavailable, sim/chat]
+  race: {{strategy: race, models: [sim/latency-0.05, sim/latency-5]}}
+  complete: {{strategy: race, models: [sim/a, sim/b], commit: complete}}
+  hedge: {{strategy: hedge, models: [sim/latency-5, sim/chat], after: 0.2}}
+  nested: {{strategy: race, models: [tier:fallback, sim/latency-5]}}
+"""
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[Upstream]:
+    """The misbehaving upstream, on a loop of its own."""
+    server = Upstream()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
+    yield server
+    asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def served(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The endpoint, with two coordinators."""
+    config = Path(tmp_path_factory.mktemp("served")) / "config.yaml"
+    config.write_text(CONFIG.format(port=upstream.port))
+    endpoint = Served(config, "--replicas", "2")
+    yield endpoint
+    assert endpoint.stop() < 10
+    assert endpoint.left() == []

@@ -1,0 +1,48 @@
+"""Starting and ending: what is left behind, what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.e2e.serving import Served
+
+DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
+
+
+def test_kill_9_leaves_nothing(served: Served) -> None:
+    """A second cluster beside the first; killed, it leaves no process and no port within 30 s, and the first stays."""
+    second = Served(DEFAULT)
+    second.kill()
+    deadline = time.monotonic() + 30
+    while second.left() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert second.left() == []
+    assert f"port {served.port}" in served.left()
+
+
+def test_a_port_in_use_is_refused_at_once(served: Served) -> None:
+    """One line, exit 2, nothing started."""
+    command = [sys.executable, "-m", "orchestrator.cli", "serve", "--port", str(served.port)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"--port: {served.port} cannot be used")
+
+
+def test_commands_speak_with_a_running_endpoint(served: Served) -> None:
+    """ask, models, pools and check."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "orchestrator.cli", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    assert "simulated by sim" in run("ask", "sim/chat", "hello", "--url", served.url).stdout
+    assert "simulated by sim" in run("ask", "tier:race", "hello", "--stream", "--url", served.url).stdout
+    wrong = run("ask", "tier:rase", "hello", "--url", served.url)
+    assert (wrong.returncode, "tier:race" in wrong.stderr) == (2, True)
+    assert "tier:race" in run("models", "--url", served.url).stdout.splitlines()
+    assert "narrow" in run("pools", "--url", served.url).stdout
+    assert run("check", str(DEFAULT)).returncode == 0
+    assert run("check", "/nowhere.yaml").returncode == 2
