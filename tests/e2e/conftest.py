@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.serving import Served
+from bench.serving import Served
 from tests.upstream import Upstream
 
 CONFIG = """

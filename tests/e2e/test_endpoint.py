@@ -14,7 +14,7 @@ import httpx
 import openai
 import pytest
 
-from tests.e2e.serving import Served
+from bench.serving import Served
 from tests.upstream import Upstream
 
 HI: Any = [{"role": "user", "content": "hi"}]

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.serving import Served
+from bench.serving import Served
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "gsm8k"
 MODELS = {path.stem: path for path in sorted((DATA / "replies").glob("*.jsonl"))} if DATA.is_dir() else {}

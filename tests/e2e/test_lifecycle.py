@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.e2e.serving import Served
+from bench.serving import Served
 
 DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
 

@@ -1,0 +1,130 @@
+"""`make bench`: what a request costs through the endpoint, next to the same upstream asked directly in the same run.
+
+The upstream is `orchestrator simulate`, a process of its own. CPU is summed over all processes of the cluster (HAProxy,
+coordinators, pools, Ray's own), not over the upstream and the load. Figures are not a pass: the machine may be shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from actors.watchdog import marked
+from bench.load import percentile, streams, unary
+from bench.serving import Served
+
+FAST = "latency-0+tokens-10+rate-0"
+STREAM_S = 20
+
+
+def cpu_s(served: Served) -> float:
+    """The CPU that the cluster has used so far."""
+    total = 0.0
+    for process in marked(served.mark):
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def pss_mb(processes: list[psutil.Process]) -> float:
+    """Proportional set size: shared pages are counted once over all who share them. Linux only."""
+    total = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.Error, AttributeError):
+            total += process.memory_full_info().pss / 1e6
+    return total
+
+
+def row(what: str, value: str, beside: str = "") -> None:
+    """One line of the table."""
+    print(f"| {what} | {value} | {beside} |", flush=True)
+
+
+async def measure(served: Served, direct: str) -> None:
+    """All figures, in order."""
+    through = served.url
+    await unary(direct, FAST, concurrency=8, requests=200)
+    await unary(through, f"up/{FAST}", concurrency=32, requests=500)
+
+    before_s = cpu_s(served)
+    loaded = await unary(through, f"up/{FAST}", concurrency=32, requests=3000)
+    spent_ms = (cpu_s(served) - before_s) / 3000 * 1000
+    plain = await unary(direct, FAST, concurrency=32, requests=3000)
+    row("CPU per unary request, 32 at a time", f"{spent_ms:.2f} ms", f"{loaded.errors} errors")
+    row("unary requests a second, 32 at a time", f"{3000 / loaded.seconds:.0f}", f"direct {3000 / plain.seconds:.0f}")
+    row("p99, 32 at a time", f"{percentile(loaded.latencies_s, 0.99) * 1000:.1f} ms", "")
+
+    one = await unary(through, f"up/{FAST}", concurrency=1, requests=400)
+    alone = await unary(direct, FAST, concurrency=1, requests=400)
+    for share in (0.5, 0.99):
+        added_ms = (percentile(one.latencies_s, share) - percentile(alone.latencies_s, share)) * 1000
+        beside = f"direct {percentile(alone.latencies_s, share) * 1000:.2f} ms"
+        row(f"added p{share * 100:.0f}, one connection", f"{added_ms:.2f} ms", beside)
+
+    model = f"latency-0.2+tokens-{50 * STREAM_S}+rate-50"
+    own = await streams(direct, model, count=100)
+    before_s = cpu_s(served)
+    many = await streams(through, f"up/{model}", count=100)
+    spent_ms = (cpu_s(served) - before_s) / many.chunks * 1000
+    row("CPU per streamed chunk, 100 streams of 50/s", f"{spent_ms:.3f} ms", f"{many.complete} of 100 complete")
+    added_ms = (percentile(many.first_s, 0.99) - percentile(own.first_s, 0.99)) * 1000
+    row(
+        "added first token p99, same load",
+        f"{added_ms:.0f} ms",
+        f"direct {percentile(own.first_s, 0.99) * 1000:.0f} ms",
+    )
+    row(
+        "largest gap between chunks, same load",
+        f"{max(many.gaps_s) * 1000:.0f} ms",
+        f"direct {max(own.gaps_s) * 1000:.0f} ms",
+    )
+
+    before_s = cpu_s(served)
+    raced = await unary(through, "tier:race", concurrency=8, requests=200)
+    spent_ms = (cpu_s(served) - before_s) / 200 * 1000
+    quick = await unary(direct, "latency-0.1+tokens-10+rate-0", concurrency=8, requests=200)
+    p99_ms, least_ms = (percentile(result.latencies_s, 0.99) * 1000 for result in (raced, quick))
+    row("race of 100 ms and 1 s, p99", f"{p99_ms:.1f} ms", f"the 100 ms one directly {least_ms:.1f} ms")
+    row("CPU per race of two", f"{spent_ms:.2f} ms", "")
+
+
+def main() -> None:
+    """Runs the benchmark and prints the table."""
+    command = [sys.executable, "-m", "orchestrator.cli", "simulate"]
+    upstream = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert upstream.stdout is not None
+        direct = upstream.stdout.readline().split()[1]
+        with tempfile.TemporaryDirectory() as folder:
+            config = Path(folder) / "bench.yaml"
+            config.write_text(
+                f"providers: {{up: {{base_url: {direct}, pool: {{concurrency: 512, queue: 1000}}}}}}\n"
+                "tiers: {race: {strategy: race, models: "
+                "[up/latency-0.1+tokens-10+rate-0, up/latency-1+tokens-10+rate-0]}}\n"
+            )
+            served = Served(config)
+            try:
+                print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
+                print("| figure | through the endpoint | beside it |\n| --- | --- | --- |")
+                row("time to ready", f"{served.seconds_to_ready:.1f} s", "")
+                row("memory of all processes, idle (PSS)", f"{pss_mb(marked(served.mark)):.0f} MB", "")
+                row("memory of a pool actor (PSS)", f"{pss_mb(served.processes('ray::Pool')):.0f} MB", "")
+                asyncio.run(measure(served, direct))
+            finally:
+                row("time to stop", f"{served.stop():.1f} s", f"left behind: {served.left() or 'nothing'}")
+    finally:
+        upstream.terminate()
+        upstream.wait(10)
+
+
+if __name__ == "__main__":
+    main()

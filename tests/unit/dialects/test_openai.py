@@ -1,0 +1,259 @@
+"""OpenAI's dialect: what goes out, what comes in, and what a stream becomes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.dialects.openai import ChunkDecoder, OpenAI
+from orchestrator.types import Chunk, Failure, FailureKind, Finish, Piece, Reply, Request
+
+DIALECT = OpenAI()
+
+
+def event(data: Any) -> bytes:
+    return b"data: " + (data if isinstance(data, bytes) else json.dumps(data).encode()) + b"\n\n"
+
+
+def chunk(delta: dict[str, Any] | None, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return {"id": "c1", "object": "chat.completion.chunk", "created": 5, "model": "m", "choices": [choice], **more}
+
+
+def decode(*events: Any, choices: int = 1, size: int | None = None) -> list[Piece]:
+    data = b"".join(map(event, events))
+    decoder = ChunkDecoder("asked", choices)
+    size = size or len(data) or 1
+    pieces = [piece for i in range(0, len(data), size) for piece in decoder.feed(data[i : i + size])]
+    return pieces + decoder.close()
+
+
+def deltas(pieces: list[Piece]) -> list[Any]:
+    return [json.loads(p.data)["choices"][0]["delta"] for p in pieces if isinstance(p, Chunk)]
+
+
+def failure(pieces: list[Piece]) -> Failure:
+    last = pieces[-1]
+    assert isinstance(last, Failure)
+    return last
+
+
+def finish(pieces: list[Piece]) -> Finish:
+    last = pieces[-1]
+    assert isinstance(last, Finish)
+    return last
+
+
+def test_encode_adds_what_the_wire_needs_and_touches_nothing_else() -> None:
+    """Unknown fields pass; a stream asks for its usage; no key, no header."""
+    request = Request({"messages": [], "foo": 1, "stream_options": {"x": 2}}, stream=True)
+    call = DIALECT.encode(request, "gpt", "sk-1")
+    assert json.loads(call.content) == {
+        "messages": [],
+        "foo": 1,
+        "model": "gpt",
+        "stream": True,
+        "stream_options": {"x": 2, "include_usage": True},
+    }
+    assert call.headers["authorization"] == "Bearer sk-1"
+    assert "authorization" not in DIALECT.encode(Request({}), "gpt", None).headers
+
+
+def test_decode_keeps_the_body_and_reads_its_usage() -> None:
+    """The provider's own fields are passed on."""
+    body = {
+        "model": "gpt-x",
+        "choices": [{"message": {"content": "hi"}}],
+        "odd": [1],
+        "usage": {
+            "prompt_tokens": 3,
+            "completion_tokens": 4,
+            "prompt_tokens_details": {"cached_tokens": 2},
+            "cost": 0.5,
+        },
+    }
+    reply = DIALECT.decode(200, {}, json.dumps(body).encode(), "gpt")
+    assert isinstance(reply, Reply)
+    assert (reply.body, reply.model) == (body, "gpt-x")
+    assert reply.usage is not None
+    assert (reply.usage.input_tokens, reply.usage.output_tokens, reply.usage.cached_tokens, reply.usage.cost_usd) == (
+        3,
+        4,
+        2,
+        0.5,
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>", b"{}", b'{"choices": []}', b"[]", b'{"choices": [1]}', b'{"choices": 3']
+)
+def test_a_200_without_an_answer_is_a_bad_answer(content: bytes) -> None:
+    """It counts as a failure of the server's."""
+    outcome = DIALECT.decode(200, {}, content, "m")
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is FailureKind.BAD_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind"),
+    [
+        (400, {"code": "context_length_exceeded", "message": "x"}, FailureKind.CONTEXT_LENGTH),
+        (400, {"message": "This model's maximum context length is 8192 tokens"}, FailureKind.CONTEXT_LENGTH),
+        (400, {"code": "content_policy_violation", "message": "x"}, FailureKind.CONTENT_POLICY),
+        (400, {"message": "no such field"}, FailureKind.MALFORMED),
+        (401, {"message": "bad key"}, FailureKind.UNAUTHORIZED),
+        (402, {"message": "pay"}, FailureKind.QUOTA),
+        (404, {"code": "model_not_found", "message": "x"}, FailureKind.NOT_FOUND),
+        (413, {"message": "large"}, FailureKind.TOO_LARGE),
+        (422, {"message": "odd"}, FailureKind.MALFORMED),
+        (429, {"code": "rate_limit_exceeded", "message": "slow"}, FailureKind.RATE_LIMITED),
+        (429, {"code": "insufficient_quota", "message": "x"}, FailureKind.QUOTA),
+        (500, {"message": "x"}, FailureKind.SERVER_ERROR),
+        (529, {"message": "x"}, FailureKind.SERVER_ERROR),
+        (302, {"message": "x"}, FailureKind.BAD_ANSWER),
+    ],
+)
+def test_errors_are_told_apart(status: int, error: dict[str, Any], kind: FailureKind) -> None:
+    """By status, code and message."""
+    outcome = DIALECT.decode(status, {"retry-after": "3"}, json.dumps({"error": error}).encode(), "m")
+    assert isinstance(outcome, Failure)
+    assert (outcome.kind, outcome.status, outcome.retry_after_s) == (kind, status, 3.0)
+
+
+@pytest.mark.parametrize("body", [{"error": "boom"}, {"message": "boom"}, {"detail": "boom"}, {"detail": ["boom"]}])
+def test_other_shapes_of_errors_keep_their_words(body: Any) -> None:
+    """What the provider said reaches the caller."""
+    outcome = DIALECT.decode(500, {}, json.dumps(body).encode(), "m")
+    assert isinstance(outcome, Failure)
+    assert "boom" in outcome.message
+
+
+def test_keys_that_a_provider_echoes_are_masked() -> None:
+    """No credential reaches a message."""
+    error = {"error": {"message": "Incorrect API key provided: sk-proj-abcdefgh12345678. Bearer abcdef"}}
+    outcome = DIALECT.decode(401, {}, json.dumps(error).encode(), "m")
+    assert isinstance(outcome, Failure)
+    assert "abcdef" not in f"{outcome.message} {outcome.body}"
+
+
+STREAM = (
+    chunk({"role": "assistant", "content": ""}),
+    chunk({"content": "he"}, odd=[1]),
+    chunk({"content": "llo \u00e9\U0001f600"}),
+    chunk({}, "stop"),
+    {**chunk({}), "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "odd": 3}},
+    b"[DONE]",
+)
+
+
+def test_a_plain_stream_passes_as_the_bytes_that_came() -> None:
+    """Chunks that keep the rules are not rewritten; the finish is held until the usage is known."""
+    pieces = decode(*STREAM)
+    assert [p.data for p in pieces[:-1] if isinstance(p, Chunk)][1] == json.dumps(STREAM[1]).encode()
+    end = finish(pieces)
+    assert end.last["choices"] == [{"index": 0, "delta": {}, "finish_reason": "stop"}]
+    assert end.usage_body == {"prompt_tokens": 1, "completion_tokens": 2, "odd": 3}
+
+
+@given(st.integers(1, 400))
+def test_every_split_of_a_stream_decodes_alike(size: int) -> None:
+    """Bytes may come in any pieces."""
+    assert decode(*STREAM, size=size) == decode(*STREAM)
+
+
+def test_the_head_of_the_first_chunk_is_that_of_all_and_the_role_comes_once() -> None:
+    """One stable id, created and model; a role in the first chunk alone."""
+    pieces = decode(
+        chunk({"content": "a"}), chunk({"role": "assistant", "content": "b"}, id="c2", model="n"), b"[DONE]"
+    )
+    assert deltas(pieces) == [{"role": "assistant", "content": "a"}, {"content": "b"}]
+    assert {json.loads(p.data)["id"] for p in pieces if isinstance(p, Chunk)} == {"c1"}
+
+
+def test_done_without_a_reason_gets_one() -> None:
+    """The answer is whole; clients insist on a finish_reason."""
+    assert finish(decode(chunk({"content": "a"}), b"[DONE]")).last["choices"][0]["finish_reason"] == "stop"
+
+
+def test_an_end_with_a_reason_but_without_done_is_whole() -> None:
+    """finish_reason says that all has been said."""
+    assert finish(decode(chunk({"content": "a"}), chunk({}, "length"))).last["choices"][0]["finish_reason"] == "length"
+
+
+def test_text_on_the_finish_chunk_goes_out_before_it() -> None:
+    """Nothing is lost by holding it back."""
+    pieces = decode(chunk({"content": "a"}), chunk({"content": "b"}, "stop"), b"[DONE]")
+    assert [d.get("content") for d in deltas(pieces)] == ["a", "b"]
+
+
+def test_a_second_finish_reason_is_dropped() -> None:
+    """Exactly one a choice."""
+    pieces = decode(chunk({"content": "a"}, "stop"), chunk({}, "stop"), b"[DONE]")
+    assert [json.loads(p.data)["choices"][0]["finish_reason"] for p in pieces if isinstance(p, Chunk)] == [None]
+    assert finish(pieces).last["choices"][0]["finish_reason"] == "stop"
+
+
+def test_tool_calls_are_put_in_order() -> None:
+    """An index always; id, type and name once."""
+    first = {"id": "t1", "function": {"name": "f", "arguments": ""}}
+    more = {"id": "t1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    other = {"id": "t2", "type": "function", "function": {"name": "g", "arguments": "{}"}}
+    pieces = decode(*(chunk({"tool_calls": [call]}) for call in (first, more, other)), b"[DONE]")
+    assert [d["tool_calls"][0] for d in deltas(pieces)] == [
+        {"id": "t1", "function": {"name": "f", "arguments": ""}, "index": 0, "type": "function"},
+        {"function": {"arguments": "{}"}, "index": 0},
+        {"id": "t2", "type": "function", "function": {"name": "g", "arguments": "{}"}, "index": 1},
+    ]
+    assert finish(pieces).last["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_n_choices_finish_when_all_have() -> None:
+    """The last finish is held, the others pass."""
+    two = {**chunk({}), "choices": [{"index": 1, "delta": {"content": "b"}, "finish_reason": "stop"}]}
+    pieces = decode(two, chunk({"content": "a"}, "stop"), b"[DONE]", choices=2)
+    assert finish(pieces).last["choices"][0]["index"] == 0
+    assert json.loads(pieces[0].data)["choices"][0]["finish_reason"] == "stop"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("events", "kind"),
+    [
+        ((), FailureKind.BAD_ANSWER),
+        ((b"[DONE]",), FailureKind.BAD_ANSWER),
+        ((chunk({"content": "a"}),), FailureKind.CUT),
+        ((chunk({"content": "a"}), b"{nope"), FailureKind.BAD_EVENT),
+        ((chunk({"content": "a"}), {"error": {"message": "x", "code": 429}}), FailureKind.RATE_LIMITED),
+        (({"error": {"message": "x", "type": "overloaded_error"}},), FailureKind.SERVER_ERROR),
+        (({"error": "x"},), FailureKind.SERVER_ERROR),
+    ],
+)
+def test_streams_that_fail(events: tuple[Any, ...], kind: FailureKind) -> None:
+    """Never a clean end on a truncated answer."""
+    assert failure(decode(*events)).kind is kind
+
+
+def test_rubbish_after_the_end_says_nothing() -> None:
+    """The answer was whole before it."""
+    assert isinstance(decode(chunk({"content": "a"}, "stop"), b"{nope")[-1], Finish)
+
+
+def test_a_whole_body_in_place_of_a_stream_becomes_one() -> None:
+    """Some servers ignore `stream`."""
+    body = {"id": "x", "model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}]}
+    decoder = DIALECT.decoder("m", 1, "application/json; charset=utf-8")
+    assert decoder.feed(json.dumps(body).encode()) == []
+    pieces = decoder.close()
+    assert deltas(pieces) == [{"role": "assistant", "content": "hi"}]
+    assert finish(pieces).last["choices"][0]["finish_reason"] == "stop"
+    broken = DIALECT.decoder("m", 1, "application/json")
+    assert isinstance(broken.close()[0], Failure)
+
+
+def test_models_are_listed() -> None:
+    """Or none, where the body is not a list of models."""
+    assert DIALECT.decode_models(b'{"data": [{"id": "a"}, {"id": "b"}]}') == ("a", "b")
+    assert DIALECT.decode_models(b"[]") == ()

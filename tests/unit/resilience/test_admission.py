@@ -1,0 +1,205 @@
+"""The admission machine: who goes, who waits, who is refused."""
+
+from __future__ import annotations
+
+import random
+from math import inf
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.config import settings
+from orchestrator.resilience.admission import IDLE_MODELS, Admission, Permit, Waiter
+from orchestrator.types import Failure, FailureKind, Usage
+
+
+def machine(accounts: int = 1, **sections: object) -> Admission:
+    return Admission(settings.Provider("p", **sections), accounts, 0.0, random.Random(1))  # type: ignore[arg-type]
+
+
+def permit(admission: Admission, model: str = "m", now_s: float = 0.0, tokens: int = 0) -> Permit:
+    arrived = admission.arrive(model, tokens, 0, now_s)
+    assert isinstance(arrived, Permit)
+    return arrived
+
+
+def waiter(admission: Admission, model: str = "m", now_s: float = 0.0, priority: int = 0) -> Waiter:
+    arrived = admission.arrive(model, 0, priority, now_s)
+    assert isinstance(arrived, Waiter)
+    return arrived
+
+
+def refusal(admission: Admission, model: str = "m", now_s: float = 0.0) -> Failure:
+    arrived = admission.arrive(model, 0, 0, now_s)
+    assert isinstance(arrived, Failure)
+    return arrived
+
+
+def fail(kind: FailureKind, **fields: float) -> Failure:
+    return Failure(kind, kind.value, **fields)  # type: ignore[arg-type]
+
+
+def test_first_come_first_served() -> None:
+    """A released place goes to the first in the queue."""
+    admission = machine(pool=settings.Pool(concurrency=1))
+    held = permit(admission)
+    first, second = waiter(admission), waiter(admission)
+    admission.release(held, 1.0, None)
+    assert admission.pump(1.0) == [first]
+    assert isinstance(first.result, Permit)
+    assert second.result is None
+
+
+def test_a_lower_priority_waits_longer_but_not_for_ever() -> None:
+    """It counts as having arrived ten seconds later."""
+    admission = machine(pool=settings.Pool(concurrency=1, queue_timeout_s=100))
+    held = permit(admission)
+    batch = waiter(admission, priority=1)
+    soon, late = waiter(admission, now_s=5.0), waiter(admission, now_s=15.0)
+    order = []
+    for _ in range(3):
+        admission.release(held, 20.0, None)
+        (let,) = admission.pump(20.0)
+        assert isinstance(let.result, Permit)
+        held = let.result
+        order.append(let)
+    assert order == [soon, batch, late]
+
+
+def test_a_full_queue_refuses_with_a_wait() -> None:
+    """One place, one in the queue."""
+    admission = machine(pool=settings.Pool(concurrency=1, queue=1))
+    permit(admission)
+    waiter(admission)
+    refused = refusal(admission)
+    assert refused.kind is FailureKind.QUEUE_FULL
+    assert (refused.retry_after_s or 0) >= 1
+
+
+def test_waiting_has_an_end() -> None:
+    """After queue_timeout_s a waiting call is refused."""
+    admission = machine(pool=settings.Pool(concurrency=1, queue_timeout_s=3))
+    permit(admission)
+    waiting = waiter(admission)
+    assert admission.next_s(0.0) == 3
+    assert admission.pump(3.0) == [waiting]
+    assert isinstance(waiting.result, Failure)
+    assert waiting.result.kind is FailureKind.QUEUE_TIMEOUT
+
+
+def test_a_429_pauses_its_model_for_all_and_no_other() -> None:
+    """Callers of the model wait it out; its siblings go."""
+    admission = machine()
+    admission.release(permit(admission), 0.0, fail(FailureKind.RATE_LIMITED, retry_after_s=2.0))
+    waiting = waiter(admission)
+    permit(admission, "sibling")
+    assert admission.next_s(0.0) == 2.0
+    assert admission.pump(1.9) == []
+    assert admission.pump(2.0) == [waiting]
+
+
+def test_a_long_pause_is_not_waited_out() -> None:
+    """Longer than honour_retry_after_s: the next candidate is asked instead."""
+    admission = machine()
+    admission.release(permit(admission), 0.0, fail(FailureKind.RATE_LIMITED, retry_after_s=60.0))
+    assert refusal(admission, now_s=1.0).kind is FailureKind.PAUSED
+
+
+def test_a_model_that_fails_says_nothing_about_its_siblings() -> None:
+    """Health is per model of a pool."""
+    admission = machine(breaker=settings.Breaker(failures=2))
+    for _ in range(2):
+        admission.release(permit(admission), 0.0, fail(FailureKind.SERVER_ERROR))
+    assert refusal(admission).kind is FailureKind.BREAKER_OPEN
+    permit(admission, "sibling")
+
+
+def test_a_refused_key_closes_its_account_alone() -> None:
+    """The other account serves; with both refused, nobody does, and it shows."""
+    admission = machine(accounts=2)
+    first = permit(admission)
+    admission.release(first, 0.0, fail(FailureKind.UNAUTHORIZED))
+    second = permit(admission)
+    assert second.account is not first.account
+    admission.release(second, 0.0, fail(FailureKind.UNAUTHORIZED))
+    assert refusal(admission, "other").kind is FailureKind.BREAKER_OPEN
+    assert admission.stats(0.0)["accounts"][0]["misconfigured"] == "provider_unauthorized"
+
+
+def test_accounts_share_the_load() -> None:
+    """The least busy account takes the next call."""
+    admission = machine(accounts=2)
+    assert [permit(admission).account.index for _ in range(4)] == [0, 1, 0, 1]
+
+
+def test_tokens_are_corrected_by_what_was_used() -> None:
+    """An answer longer than estimated is paid for by those that come after."""
+    admission = machine(limits=settings.Limits(tokens_per_minute=600))
+    held = permit(admission, tokens=10)
+    admission.release(held, 0.0, None, usage=Usage(10, 110))
+    waiter(admission)
+    assert admission.next_s(0.0) == 6.0
+
+
+def test_draining_refuses_what_comes_and_what_waits() -> None:
+    """What runs goes on."""
+    admission = machine(pool=settings.Pool(concurrency=1))
+    permit(admission)
+    waiting = waiter(admission)
+    admission.draining = True
+    assert refusal(admission).kind is FailureKind.DRAINING
+    assert admission.pump(0.0) == [waiting]
+    assert admission.in_flight == 1
+
+
+def test_models_are_forgotten() -> None:
+    """Callers choose the names, so what is remembered is bounded."""
+    admission = machine()
+    for name in range(IDLE_MODELS + 50):
+        admission.release(permit(admission, str(name)), 0.0, None)
+    assert len(admission.accounts[0].models) <= IDLE_MODELS + 1
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["arrive", "end", "fail", "leave", "wait"]), st.integers(0, 3)), max_size=120),
+    st.integers(1, 3),
+    st.integers(1, 2),
+)
+def test_no_schedule_breaks_the_semaphore(steps: list[tuple[str, int]], concurrency: int, accounts: int) -> None:
+    """Never more than `concurrency` an account; no permit lost; nobody waits while there is room for them."""
+    pool = settings.Pool(concurrency=concurrency, queue=5, queue_timeout_s=50)
+    admission = machine(accounts, pool=pool, breaker=settings.Breaker(failures=10_000))
+    out: list[Permit] = []
+    waiting: list[Waiter] = []
+    now_s = 0.0
+    for step, which in steps:
+        if step == "arrive":
+            arrived = admission.arrive(f"m{which}", 1, which % 2, now_s)
+            if isinstance(arrived, Permit):
+                out.append(arrived)
+            elif isinstance(arrived, Waiter):
+                waiting.append(arrived)
+        elif step in ("end", "fail") and out:
+            failure = fail(FailureKind.SERVER_ERROR) if step == "fail" else None
+            admission.release(out.pop(which % len(out)), now_s, failure)
+        elif step == "leave" and waiting:
+            admission.abandon(waiting.pop(which % len(waiting)))
+        else:
+            now_s += which
+        for let in admission.pump(now_s):
+            waiting.remove(let)
+            if isinstance(let.result, Permit):
+                out.append(let.result)
+        assert all(account.in_flight <= concurrency for account in admission.accounts)
+        assert admission.in_flight == len(out)
+        assert len(admission.queue) == len(waiting)
+        if waiting:
+            assert admission.in_flight == concurrency * accounts
+            assert admission.next_s(now_s) < inf
+    for held in out:
+        admission.release(held, now_s, None)
+        for let in admission.pump(now_s):
+            if isinstance(let.result, Permit):
+                admission.release(let.result, now_s, None)
+                admission.pump(now_s)
+    assert admission.in_flight == 0
