@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 from actors.edge import IMPORT_PATH
 from actors.pools import RELAY_HOST
@@ -118,8 +119,10 @@ def serve(config: str, host: str, port: int, replicas: int = 1) -> int:
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     code = 1
+    # Standard output carries the one line that says ready; whatever Ray prints goes where its warnings go.
+    stdout, sys.stdout = sys.stdout, sys.stderr
     try:
-        code = _serve(config, port, replicas, folder, stopping)
+        code = _serve(config, port, replicas, folder, stopping, stdout)
     finally:
         _end(mark)
         assert watchdog.stdin is not None
@@ -129,7 +132,7 @@ def serve(config: str, host: str, port: int, replicas: int = 1) -> int:
     return code
 
 
-def _serve(config: str, port: int, replicas: int, folder: str, stopping: threading.Event) -> int:
+def _serve(config: str, port: int, replicas: int, folder: str, stopping: threading.Event, stdout: TextIO) -> int:
     import ray
     from ray import serve as ray_serve
 
@@ -167,7 +170,7 @@ def _serve(config: str, port: int, replicas: int, folder: str, stopping: threadi
             return 1
         time.sleep(0.1)
     if not stopping.is_set():
-        print(f"ready {url}/v1", flush=True)  # noqa: T201
+        print(f"ready {url}/v1", file=stdout, flush=True)
     stopping.wait()
     return 0
 

@@ -35,7 +35,9 @@ class Served:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         self.seconds_to_ready = time.monotonic() - began
-        assert line == f"ready http://127.0.0.1:{self.port}/v1\n", self.process.communicate()[1]
+        if line != f"ready http://127.0.0.1:{self.port}/v1\n":
+            self.process.terminate()
+            raise AssertionError(f"{line!r} instead of ready: {self.process.communicate()[1]}")
         self.root = f"http://127.0.0.1:{self.port}"
         self.url = f"{self.root}/v1"
         self.mark = self._mark()

@@ -15,7 +15,18 @@ from orchestrator.errors import BadChoice, UnknownSelector
 from orchestrator.types import Failure, Json, Reply
 from orchestrator.wire.chat import parse_chat
 from orchestrator.wire.errors import error_object, show
-from orchestrator.wire.http import Gone, Header, Receive, Refused, Scope, Send, header_value, read_body, send_json
+from orchestrator.wire.http import (
+    Gone,
+    Header,
+    Receive,
+    Refused,
+    Scope,
+    Send,
+    header_value,
+    noticing,
+    read_body,
+    send_json,
+)
 from orchestrator.wire.sse import SseSink, with_cost
 
 _log = logging.getLogger("orchestrator.wire")
@@ -64,6 +75,7 @@ class App:
             await send({"type": "websocket.close", "code": 1000})
             return
         request_id = _request_id(scope)
+        send = noticing(send)
         try:
             await self._route(scope, receive, send, request_id)
         except Refused as refused:
@@ -123,17 +135,22 @@ class App:
             )
         try:
             answer = await self._ask(ask, sink, receive)
-            if sink is not None and (sink.started or not isinstance(answer.outcome, Failure)):
-                await sink.finish(answer, include_usage=chat.include_usage)
-                return
-        except UnknownSelector as unknown:
-            raise Refused(404, "model_not_found", str(unknown), param="model") from None
-        except BadChoice as wrong:
-            raise Refused(400, "invalid_request", str(wrong), param=wrong.param) from None
-        except (Gone, Refused):
+            if sink is not None:
+                # A comment on its way may send the headers: only then is it settled what a failure looks like.
+                await sink.quiet()
+                if sink.started or not isinstance(answer.outcome, Failure):
+                    await sink.finish(answer, include_usage=chat.include_usage)
+                    return
+        except (UnknownSelector, BadChoice) as wrong:
+            refused = _refused(wrong)
+            if sink is None or not await self._begun(sink):
+                raise refused from None
+            await sink.abort(error_object(refused.status, str(refused), refused.code, refused.param))
+            return
+        except Gone:
             raise
         except Exception:
-            if sink is None or not sink.started:
+            if sink is None or not await self._begun(sink):
                 raise
             _log.exception("request %s failed unexpectedly within its stream", request_id)
             await sink.abort(error_object(500, f"internal error; request id {request_id}", "internal_error"))
@@ -142,6 +159,11 @@ class App:
             if sink is not None:
                 await sink.close()
         await self._whole(answer, send, request_id)
+
+    @staticmethod
+    async def _begun(sink: SseSink) -> bool:
+        await sink.quiet()
+        return sink.started
 
     async def _ask(self, ask: Ask, sink: SseSink | None, receive: Receive) -> Answer:
         asked = self._coordinator.answer(ask) if sink is None else self._coordinator.stream(ask, sink)
@@ -172,6 +194,12 @@ class App:
         if "usage" in body:
             body["usage"] = with_cost(body["usage"], outcome)
         await send_json(send, 200, body, headers)
+
+
+def _refused(wrong: UnknownSelector | BadChoice) -> Refused:
+    if isinstance(wrong, UnknownSelector):
+        return Refused(404, "model_not_found", str(wrong), param="model")
+    return Refused(400, "invalid_request", str(wrong), param=wrong.param)
 
 
 def _headers(provider: str | None, model: str | None, strategy: str | None, report: Json | None) -> list[Header]:

@@ -16,6 +16,10 @@ CHARACTERS_PER_TOKEN = 4
 """OpenAI's rule of thumb for English: help.openai.com, "What are tokens and how to count them?"."""
 
 
+MAX_DEPTH = 250
+"""Levels of nesting in a body. orjson reads 1024 but writes only 254, and what is taken in has to be sent on."""
+
+
 class Chat(NamedTuple):
     """A parsed request."""
 
@@ -33,10 +37,30 @@ def parse_object(body: bytes) -> Json:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Refused(400, "invalid_json", f"the body is not valid JSON: {error}") from None
+        raise Refused(400, "invalid_json", _why_not_json(body, error)) from None
     if not isinstance(value, dict):
         raise Refused(400, "invalid_json", "the body has to be a JSON object")
+    # Only a body with that many brackets can be that deep; few have, and for those writing it once is the quickest test.
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _too_deep(value):
+        raise Refused(400, "invalid_json", f"the body is nested deeper than {MAX_DEPTH} levels")
     return value
+
+
+def _why_not_json(body: bytes, error: orjson.JSONDecodeError) -> str:
+    try:
+        body.decode()
+    except UnicodeDecodeError as wrong:
+        # orjson puts this at the very start, wherever it is.
+        return f"the body is not valid UTF-8: {wrong.reason} at byte {wrong.start}"
+    return f"the body is not valid JSON: {error}"
+
+
+def _too_deep(value: Json) -> bool:
+    try:
+        orjson.dumps([[[[value]]]])
+    except orjson.JSONEncodeError:
+        return True
+    return False
 
 
 def parse_chat(body: bytes) -> Chat:

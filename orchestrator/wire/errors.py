@@ -59,18 +59,20 @@ def show(failure: Failure) -> Shown:
     """
     speaking = failure
     status = _STATUS.get(failure.kind, 502)
-    if failure.kind is _K.ALL_FAILED:
+    wait_s = failure.retry_after_s
+    if failure.causes:
         kinds = {cause.kind for _, cause in failure.causes}
         status = 429 if kinds <= _LIMITS else 504 if kinds <= _TIMEOUTS else 502
         speaking = min((cause for _, cause in failure.causes), key=_actionable)
+        wait_s = min((cause.retry_after_s for _, cause in failure.causes if cause.retry_after_s), default=wait_s)
     code = speaking.code if speaking.kind in _CALLERS and speaking.code else speaking.kind.value
     message, param = failure.message, speaking.param
     if failure.kind in _CALLERS and failure.body is not None:
-        message = str(failure.body["message"])
+        message = str(failure.body.get("message") or message)
     headers: list[Header] = []
     if status in (429, 503):
-        headers.append((b"retry-after", str(max(1, math.ceil(failure.retry_after_s or 1))).encode()))
-    elif failure.kind is _K.ALL_FAILED or not failure.kind.traits.retry_same:
+        headers.append((b"retry-after", str(max(1, math.ceil(wait_s or 1))).encode()))
+    if failure.kind is _K.ALL_FAILED or not (status in (429, 503) or failure.kind.traits.retry_same):
         headers.append((b"x-should-retry", b"false"))
     return Shown(status, error_object(status, message, code, param), tuple(headers))
 

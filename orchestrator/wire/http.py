@@ -33,6 +33,18 @@ class Gone(Exception):
 DISCARD_BYTES = 256_000_000
 
 
+def noticing(send: Send) -> Send:
+    """`send`, raising Gone where a server says by an OSError that the caller left (ASGI 2.4, "send exceptions")."""
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        try:
+            await send(message)
+        except OSError as error:
+            raise Gone from error
+
+    return sending
+
+
 async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
     """The body. Raises Refused (413) for one over the limit, Gone if the caller leaves.
 

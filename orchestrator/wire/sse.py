@@ -46,7 +46,10 @@ class SseSink:
 
     def _beat(self) -> None:
         silent_s = self._loop.time() - self._sent_s
-        if silent_s >= self._keepalive_s * 0.99 and (self._beating is None or self._beating.done()):
+        if self._lock.locked():
+            # Something is on its way, and the caller is slow to take it: that is no silence.
+            silent_s = 0.0
+        elif silent_s >= self._keepalive_s * 0.99:
             self._beating = asyncio.ensure_future(self._comment())
             silent_s = 0.0
         self._timer = self._loop.call_later(max(0.01, self._keepalive_s - silent_s), self._beat)
@@ -66,7 +69,9 @@ class SseSink:
     async def send(self, chunks: Sequence[bytes]) -> None:
         """See `Sink.send`."""
         # Each write is a whole number of events, so a comment can stand between any two.
-        await self._write(b"data: " + b"\n\ndata: ".join(chunks) + b"\n\n")
+        data = b"data: " + b"\n\ndata: ".join(chunks) + b"\n\n"
+        async with self._lock:
+            await self._write(data)
 
     async def _start(self, provider: str | None, model: str | None, strategy: str | None, report: Json | None) -> None:
         self.started = True
@@ -74,12 +79,12 @@ class SseSink:
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def _write(self, data: bytes) -> None:
-        self._sent_s = self._loop.time()
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._sent_s = self._loop.time()
 
     async def finish(self, answer: Answer, *, include_usage: bool) -> None:
         """The end of an answer whose headers may or may not have gone out. A failure must have been told apart before."""
-        await self._quiet()
+        await self.quiet()
         outcome = answer.outcome
         if isinstance(outcome, Failure):
             event = {"error": show(outcome).error, "orchestrator": answer.report}
@@ -103,20 +108,28 @@ class SseSink:
 
     async def abort(self, error: Json) -> None:
         """Ends a stream that has begun and cannot be completed: an error event, and no [DONE]."""
-        await self._quiet()
+        await self.quiet()
         await self._end(b"data: " + orjson.dumps({"error": error}) + b"\n\n")
 
-    async def _quiet(self) -> None:
+    async def quiet(self) -> None:
+        """No more comments: one that is on its way is waited for, after which `started` changes no more by itself.
+
+        Raises what sending the comment raised.
+        """
         self._timer.cancel()
         if self._beating is not None:
-            await asyncio.wait([self._beating])
+            await self._beating
 
     async def _end(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def close(self) -> None:
-        """No more comments. Harmless after the end."""
-        await self._quiet()
+        """Lets go of the stream, whatever state it is in; never waits for the caller. Harmless after the end."""
+        self._timer.cancel()
+        if self._beating is not None:
+            # A caller that takes nothing any more would hold a comment, and with it the request, for ever.
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
 
 
 def with_cost(usage: Any, outcome: Reply | Finish) -> Json | None:

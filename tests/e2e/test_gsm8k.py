@@ -52,9 +52,9 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_660_answers_equal_their_recordings(replayed: Served, tier: str, stream: bool) -> None:
     """Whoever the answer names as its provider, its text is that provider's recording."""
-    questions = [json.loads(line) for line in (DATA / "questions.jsonl").open()]
+    questions = _rows(DATA / "questions.jsonl")
     recorded = {
-        name: {row["id"]: row["output"] for row in map(json.loads, path.open())}
+        name: {row["id"]: row["output"] for row in _rows(path)}
         for name, path in zip(NAMES, MODELS.values(), strict=True)
     }
     places = asyncio.Semaphore(64)
@@ -77,6 +77,10 @@ async def test_660_answers_equal_their_recordings(replayed: Served, tier: str, s
         q["id"] for q, (provider, text) in zip(questions, answers, strict=True) if recorded[provider][q["id"]] != text
     ]
     assert wrong == []
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _whole(body: Any) -> tuple[str, str]:

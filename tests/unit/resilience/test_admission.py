@@ -196,10 +196,8 @@ def test_no_schedule_breaks_the_semaphore(steps: list[tuple[str, int]], concurre
         if waiting:
             assert admission.in_flight == concurrency * accounts
             assert admission.next_s(now_s) < inf
-    for held in out:
-        admission.release(held, now_s, None)
-        for let in admission.pump(now_s):
-            if isinstance(let.result, Permit):
-                admission.release(let.result, now_s, None)
-                admission.pump(now_s)
+    while out:
+        admission.release(out.pop(), now_s, None)
+        out += [let.result for let in admission.pump(now_s) if isinstance(let.result, Permit)]
     assert admission.in_flight == 0
+    assert admission.queue == []
