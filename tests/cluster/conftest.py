@@ -1,0 +1,30 @@
+"""One Ray cluster for the tests of this folder, in this process, with its own ports and folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Any]:
+    """Ray, initialised; ended by what was started."""
+    os.environ.update(RAY_worker_niceness="0", RAY_USAGE_STATS_ENABLED="0", ORCHESTRATOR_RELAY_HOST="127.0.0.1")
+    folder = tempfile.mkdtemp(prefix="orch-test-", dir="/tmp")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own, at import and start
+        import ray
+
+        ray.init(
+            address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, namespace="test",
+            object_store_memory=100_000_000, _temp_dir=folder,
+        )  # fmt: skip
+    yield ray
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
