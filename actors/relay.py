@@ -21,7 +21,7 @@ from typing import NamedTuple, cast
 
 from actors.frames import FrameError, Frames, Kind, frame, pack_failure, pack_finish
 from orchestrator.drive import Stream
-from orchestrator.types import Chunk, Failure, FailureKind, Finish, Opened, Piece
+from orchestrator.types import Chunk, Failure, FailureKind, Finish, Opened, Piece, Request
 
 PING_S = 2.0
 DEAD_S = 6.0
@@ -48,6 +48,20 @@ class Ticketed(NamedTuple):
     opened: Opened
     pieces: list[Piece]
     ticket: bytes
+
+
+class Called(NamedTuple):
+    """The arguments of `Pool.call`. They and what it returns travel as bytes of `pickle` in one piece: Ray would
+    take each argument by itself, and classes of ours by cloudpickle. Measured: 0.93 ms of CPU a call, caller and
+    callee together, against 0.68 ms so (and 0.60 ms with Ray's task events off)."""
+
+    session: bytes
+    call: int
+    """Unique within the session."""
+    model: str
+    request: Request
+    extra: bool
+    """A hedge: charged to the pool's budget."""
 
 
 @dataclass(slots=True, eq=False)

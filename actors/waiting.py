@@ -1,9 +1,9 @@
 """The runtime whose decisions come from `ray.wait`: calls are Ray calls of pool actors.
 
-`ray.wait` with a timeout would block the event loop, so readiness wakes the loop (`ObjectRef._on_ready`, used here
-and nowhere else) and `ray.wait(..., timeout=0)` then says which calls are ready, and in which order: what it lists first
-has won. The one thing that is not read from its list is a pool whose session broke: its calls have failed, seconds before
-Ray would say so.
+`ray.wait` with a timeout would block the event loop, so an arrival wakes the loop (`ObjectRef._on_completed`, used here
+and nowhere else; it brings the value along, where awaiting it as well would cost another trip through Ray's thread) and
+`ray.wait(..., timeout=0)` then says which calls are ready, and in which order: what it lists first has won. The one thing
+that is not read from its list is a pool whose session broke: its calls have failed, seconds before Ray would say so.
 
 Losers are cancelled by a frame on the session, at a third of what `ray.cancel` costs; where the session is gone,
 `ray.cancel` is used.
@@ -12,6 +12,7 @@ Losers are cancelled by a frame on the session, at a third of what `ray.cancel` 
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
@@ -20,7 +21,7 @@ import ray
 from ray.exceptions import RayError, TaskCancelledError
 
 from actors.link import Link, RelayStream
-from actors.relay import Ticketed
+from actors.relay import Called, Ticketed
 from orchestrator.drive import Stream
 from orchestrator.routes import Candidate
 from orchestrator.strategies.plan import Call
@@ -33,7 +34,19 @@ RESTART_S = 10.0
 class Flight:
     """One call of a pool actor."""
 
-    __slots__ = ("call", "failure", "link", "loop", "ref", "session", "signalled", "starting", "stream", "waiter")
+    __slots__ = (
+        "call",
+        "failure",
+        "link",
+        "loop",
+        "ref",
+        "session",
+        "signalled",
+        "starting",
+        "stream",
+        "value",
+        "waiter",
+    )
 
     def __init__(self, link: Link, loop: asyncio.AbstractEventLoop) -> None:
         self.link = link
@@ -43,6 +56,8 @@ class Flight:
         self.ref: Any = None
         self.failure: Failure | None = None
         """Set when the pool is known to be gone."""
+        self.value: Any = None
+        """What Ray brought: pickled, or an exception."""
         self.signalled = False
         self.waiter: asyncio.Future[None] | None = None
         self.starting: asyncio.Task[None] | None = None
@@ -54,8 +69,9 @@ class Flight:
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
 
-    def on_ready(self, *_: object) -> None:
-        """The same, from Ray's thread."""
+    def on_completed(self, value: Any) -> None:
+        """The same, from Ray's thread, with the value."""
+        self.value = value
         try:
             self.loop.call_soon_threadsafe(self.signal)
         except RuntimeError:
@@ -87,8 +103,9 @@ class RayCalls:
         link = flight.link
         flight.session = link.session
         link.down.add(flight.lost)
-        flight.ref = link.handle.call.remote(link.session, flight.call, model, call.request, call.extra)
-        flight.ref._on_ready(flight.on_ready)
+        called = Called(link.session, flight.call, model, call.request, call.extra)
+        flight.ref = link.handle.call.remote(pickle.dumps(tuple(called), 5))
+        flight.ref._on_completed(flight.on_completed)
 
     async def _start_late(self, flight: Flight, call: Call, model: str) -> None:
         try:
@@ -125,13 +142,17 @@ class RayCalls:
         if handle.failure is not None:
             return handle.failure
         try:
-            value: Reply | Failure | Ticketed = await handle.ref
+            # Listed as ready, it may still be on its way to this process.
+            came = await handle.ref if handle.value is None else handle.value
+            if isinstance(came, BaseException):
+                raise came
         except TaskCancelledError:
             return Failure(FailureKind.CANCELLED, "the call was cancelled")
         except RayError as error:
             # The actor died, its node is gone, or it does not know this session: the provider is not to blame.
             reason = str(error).splitlines()[0]
             return Failure(FailureKind.POOL_LOST, f"the pool of {handle.link.provider} was lost: {reason}")
+        value: Reply | Failure | Ticketed = pickle.loads(came)  # noqa: S301 - from our own pool, by Ray
         if isinstance(value, Ticketed):
             handle.stream = RelayStream(handle.link, handle.session, handle.call, value)
             return handle.stream

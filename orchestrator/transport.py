@@ -11,6 +11,7 @@ never a path, a header or a body.
 from __future__ import annotations
 
 import asyncio
+import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from typing import cast
 
@@ -56,6 +57,19 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._connections = connections
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect_s, connect=None)
         self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[tuple[str, str], str | None] = {}
+
+    def _proxy(self, url: httpx.URL) -> str | None:
+        """The proxy that the environment names for a host (`HTTPS_PROXY`, `NO_PROXY` and their like), looked up once.
+
+        aiohttp's own `trust_env` reads the environment and ~/.netrc anew in a thread for each call: measured at 0.3 ms of
+        CPU and 1 ms of latency a call. And a ~/.netrc entry for a provider's host would clash with its API key.
+        """
+        at = (url.scheme, url.host)
+        if at not in self._proxies:
+            bypassed = urllib.request.proxy_bypass(url.host)
+            self._proxies[at] = None if bypassed else urllib.request.getproxies().get(url.scheme)
+        return self._proxies[at]
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -66,7 +80,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 timeout=self._timeout,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=READ_BYTES,
-                trust_env=True,
                 skip_auto_headers=("User-Agent",),
                 headers={"accept-encoding": "gzip, deflate", "user-agent": "orchestrator"},
             )
@@ -82,6 +95,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 headers=dict(request.headers),
                 data=request.content or None,
                 allow_redirects=False,
+                proxy=self._proxy(request.url),
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise httpx.ConnectError(str(error)) from error
@@ -140,10 +154,20 @@ class Transport:
         self, connections: Connections, timeouts: Timeouts, http: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self._http = http or AiohttpTransport(connections, timeouts)
+        self._urls: dict[str, httpx.URL] = {}
+        """Parsed once: a provider has a handful of paths, and parsing one is a quarter of what a request costs here."""
+
+    def _url(self, text: str) -> httpx.URL:
+        url = self._urls.get(text)
+        if url is None:
+            if len(self._urls) > 64:
+                self._urls.clear()
+            url = self._urls[text] = httpx.URL(text)
+        return url
 
     async def send(self, url: str, headers: Mapping[str, str], content: bytes, *, method: str = "POST") -> Response:
         """Returns when the answer's headers have come. Raises TransportError. Cancelling closes the connection."""
-        request = httpx.Request(method, url, headers=headers, content=content)
+        request = httpx.Request(method, self._url(url), headers=headers, content=content)
         where = f"{request.url.host}:{request.url.port or {'http': 80, 'https': 443}.get(request.url.scheme)}"
         try:
             return Response(await self._http.handle_async_request(request), where)

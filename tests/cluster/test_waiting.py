@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -138,14 +139,14 @@ async def test_an_early_cancel_is_kept_for_its_call(pools: Any) -> None:
     call = link.next_call()
     assert link.cancel(link.session, call)
     await asyncio.sleep(0.2)
-    outcome = await link.handle.call.remote(link.session, call, "chat", REQUEST, False)
+    outcome = pickle.loads(await link.handle.call.remote(pickle.dumps((link.session, call, "chat", REQUEST, False))))
     assert outcome.kind is FailureKind.CANCELLED
 
 
 async def test_a_call_without_a_session_is_refused(pools: Any) -> None:
     """A pool that was restarted does not know its callers any more."""
     link = pools.calls._links["sim"]
-    outcome = await link.handle.call.remote(b"unknown", 1, "chat", REQUEST, False)
+    outcome = pickle.loads(await link.handle.call.remote(pickle.dumps((b"unknown", 1, "chat", REQUEST, False))))
     assert outcome.kind is FailureKind.POOL_LOST
 
 
