@@ -6,6 +6,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from orchestrator.config.settings import Config, Strategy
+from orchestrator.config.strategy import Wrong, make_strategy
+from orchestrator.config.tiers import MAX_CANDIDATES
 from orchestrator.errors import BadChoice, UnknownSelector
 from orchestrator.routes import Candidate, Route
 
@@ -63,8 +65,6 @@ class Selectors:
         return plain
 
     def _chosen(self, selector: str, override: dict[str, Any]) -> Route:
-        from orchestrator.config.load import make_strategy
-
         choice = dict(override)
         if choice.pop("provider", None) is not None:
             raise BadChoice("provider", "provider preferences are not available yet; use 'models'")
@@ -83,14 +83,18 @@ class Selectors:
             raise BadChoice(where, "has to be a list of models")
         if len(models) > 16:
             raise BadChoice(where, "has to have at most 16 entries")
-        strategy, problem = make_strategy(choice)
-        if problem is not None or strategy is None:
-            key, what = problem or ("strategy", "is wrong")
-            raise BadChoice(f"orchestrator.{key}", what)
+        strategy = make_strategy(choice)
+        if isinstance(strategy, Wrong):
+            raise BadChoice(f"orchestrator.{strategy.key}", strategy.reason)
         routes = [self.resolve(one) for one in models]
-        return Route(selector, strategy, tuple(r.members[0] if r.strategy is _FIRST else r for r in routes))
+        route = Route(selector, strategy, tuple(r.members[0] if r.strategy is _FIRST else r for r in routes))
+        if (count := sum(1 for _ in route.leaves())) > MAX_CANDIDATES:
+            raise BadChoice(where, f"comes to {count} models with its tiers; at most {MAX_CANDIDATES}")
+        return route
 
     def _unknown(self, selector: str) -> UnknownSelector:
+        # Callers choose its length, and the search for what is spelled alike is quadratic.
+        selector = selector if len(selector) <= 200 else selector[:200] + "…"
         left_out = self._config.left_out
         reason = left_out.get(selector) or left_out.get(selector.partition("/")[0], "")
         listed = self.listed()

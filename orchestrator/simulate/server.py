@@ -24,7 +24,7 @@ class Server:
         self._source = source
         self._fingerprint = "replay-simulated-latency" if isinstance(source, Replayed) else "simulated"
         self._name = name
-        self._runner = web.ServerRunner(web.Server(self._handle, access_log=None))
+        self._runner = web.ServerRunner(web.Server(self._handle, access_log=None, handler_cancellation=True))
         self.port = 0
         self.base_url = ""
         self.in_flight = 0

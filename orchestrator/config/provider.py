@@ -1,0 +1,193 @@
+"""`providers:` one entry into a `Provider` and its keys."""
+
+from __future__ import annotations
+
+from pathlib import Path as File
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from orchestrator.config import settings
+from orchestrator.config.document import Document, Path, near
+from orchestrator.config.sections import read_section
+from orchestrator.config.settings import Provider
+from orchestrator.config.strategy import LATER
+from orchestrator.providers import PLANNED as PLANNED_PRESETS
+from orchestrator.providers import PRESETS, Preset
+
+SECTIONS: dict[str, type] = {
+    "pool": settings.Pool,
+    "limits": settings.Limits,
+    "timeouts": settings.Timeouts,
+    "retry": settings.Retry,
+    "breaker": settings.Breaker,
+    "connections": settings.Connections,
+    "simulate": settings.Simulate,
+    "replay": settings.Replay,
+}
+KEYS = {"preset", "base_url", "api_key", "optional", "models", *SECTIONS}
+PLANNED = {"vllm", "command", "health", "model_options"}
+KINDS = ("base_url", "simulate", "replay")
+"""Where the answers come from: one of these, or a preset's base URL."""
+
+
+class Unavailable(Exception):
+    """Why an optional provider is left out."""
+
+
+class Read(NamedTuple):
+    """A provider, and its API keys: one an account."""
+
+    provider: Provider
+    keys: tuple[str, ...]
+
+
+def read_provider(document: Document, name: str, raw: Any, folder: File) -> Read | None:
+    """One entry; None with its problems noted. Raises Unavailable for an optional one that lacks something."""
+    path: Path = ("providers", name)
+    if "/" in name or ":" in name or not name.strip():
+        document.problem(path, "a provider's name may hold neither '/' nor ':', and may not be empty")
+        return None
+    raw = {} if raw is None else raw
+    if not isinstance(raw, dict):
+        document.problem(path, "has to be a mapping")
+        return None
+    return _Entry(document, path, raw, folder).read(name)
+
+
+class _Entry:
+    def __init__(self, document: Document, path: Path, raw: dict[str, Any], folder: File) -> None:
+        self._document = document
+        self._path = path
+        self._raw = raw
+        self._folder = folder
+        self._optional = raw.get("optional") is True
+
+    def _problem(self, key: str | Path, what: str) -> None:
+        self._document.problem((*self._path, *((key,) if isinstance(key, str) else key)), what)
+
+    def _later(self, key: str | Path, what: str) -> None:
+        if self._optional:
+            raise Unavailable(f"{what} {LATER}")
+        self._problem(key, f"{what} {LATER}")
+
+    def read(self, name: str) -> Read | None:
+        raw = self._raw
+        if not self._variables():
+            return None
+        if not isinstance(raw.get("optional", False), bool):
+            self._problem("optional", "has to be true or false")
+        for key in raw:
+            if key in PLANNED:
+                self._later(key, f"'{key}'")
+            elif key not in KEYS:
+                self._problem(key, "unknown key" + near(key, KEYS | PLANNED))
+        own = [kind for kind in KINDS if kind in raw]
+        row, good = self._preset(name, own)
+        if not good:
+            return None
+        if len(own) > 1 or (row is None and not own):
+            self._problem((), f"needs exactly one of {', '.join(KINDS)}, or a known provider's preset")
+            return None
+        sections = {
+            key: read_section(self._document, (*self._path, key), section, raw[key])
+            for key, section in SECTIONS.items()
+            if key in raw
+        }
+        if isinstance(replay := sections.get("replay"), settings.Replay):
+            sections["replay"] = self._replay(replay)
+        base_url = self._base_url() if "base_url" in raw else ""
+        provider = Provider(
+            name,
+            row.dialect if row else "openai",
+            base_url or (row.base_url if row else ""),
+            models=self._models(sections),
+            **{key: value for key, value in sections.items() if value is not None},
+        )
+        return Read(provider, self._api_keys(row.key_variable if row else None))
+
+    def _variables(self) -> bool:
+        """Whether all are there; what lacks one is not looked at any further."""
+        missing = {at: variable for at, variable in self._document.missing.items() if at[:2] == self._path}
+        for at, variable in missing.items():
+            if self._optional:
+                raise Unavailable(f"{variable} is not set")
+            what = f"the environment variable {variable} is not set; export it, or mark the provider optional"
+            self._document.problem(at, what)
+        return not missing
+
+    def _preset(self, name: str, own: list[str]) -> tuple[Preset | None, bool]:
+        """The row of a preset, if there is one; False: what was named cannot be used."""
+        named = "preset" in self._raw
+        preset = self._raw.get("preset") if named else name
+        if not named and own:
+            return None, True
+        if isinstance(preset, str) and preset in PLANNED_PRESETS:
+            self._later("preset" if named else (), f"the preset '{preset}'")
+            return None, False
+        row = PRESETS.get(preset) if isinstance(preset, str) else None
+        if named and row is None:
+            self._problem("preset", f"there is no such preset; there is {', '.join(PRESETS)}")
+        return row, row is not None or not named
+
+    def _models(self, sections: dict[str, Any]) -> tuple[str, ...] | None:
+        models = self._raw.get("models")
+        if models is None:
+            if isinstance(replay := sections.get("replay"), settings.Replay):
+                return tuple(replay.files)
+            return ("chat",) if "simulate" in self._raw else None
+        if not isinstance(models, list) or not all(isinstance(model, str) and model for model in models):
+            self._problem("models", "has to be a list of models' names")
+            return None
+        return tuple(dict.fromkeys(models))
+
+    def _replay(self, replay: settings.Replay) -> settings.Replay:
+        def absolute(key: Path, text: str) -> str:
+            full = self._folder / text
+            try:
+                found = full.is_file()
+            except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+                found = False
+            if not found:
+                shown = self._document.shown((*self._path, *key), text)
+                self._problem(key, f"there is no file {shown}; a relative path starts at the configuration's folder")
+            return str(full)
+
+        files = {model: absolute(("replay", "files", model), path) for model, path in replay.files.items()}
+        if not files:
+            self._problem(("replay", "files"), "has to name at least one model")
+        questions = absolute(("replay", "questions"), replay.questions)
+        return settings.Replay(files, questions, replay.latency_s, replay.tokens_per_s, replay.seed)
+
+    def _base_url(self) -> str:
+        url = self._raw["base_url"]
+        parts = urlsplit("")
+        try:
+            parts = urlsplit(url if isinstance(url, str) else "")
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+            good = good and url.isprintable() and " " not in url
+        except ValueError:
+            good = False
+        if not good:
+            self._problem("base_url", "has to be an address such as http://10.0.0.5:8000/v1")
+        elif parts.username or parts.password or parts.query or parts.fragment:
+            self._problem("base_url", "may hold neither credentials nor a query; a key belongs in api_key")
+        return str(url).rstrip("/")
+
+    def _api_keys(self, variable: str | None) -> tuple[str, ...]:
+        value = self._raw.get("api_key")
+        if value is None and variable is not None:
+            value = self._document.env.get(variable)
+            if not value:
+                if self._optional:
+                    raise Unavailable(f"{variable} is not set")
+                self._problem("api_key", f"is missing; set the environment variable {variable}")
+        values = value if isinstance(value, list) else [value]
+        if not all(one is None or (isinstance(one, str | int) and not isinstance(one, bool)) for one in values):
+            self._problem("api_key", "has to be a string, or a list of strings: one an account")
+            return ()
+        found = tuple(str(one) for one in values if one not in (None, "", "none"))
+        if not all(one.isascii() and one.isprintable() and " " not in one for one in found):
+            self._problem("api_key", "holds characters that no HTTP header can carry; was it copied whole?")
+        if len(set(found)) < len(found):
+            self._problem("api_key", "names the same key twice; each one stands for an account")
+        return found

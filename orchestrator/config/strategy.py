@@ -1,0 +1,56 @@
+"""A strategy from its keys: those of a tier, or those that a request brings along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from orchestrator.config.settings import Strategy
+
+STRATEGIES = ("fallback", "first", "hedge", "race")
+PLANNED = frozenset({"balance", "consensus", "cascade", "split", "spill"})
+LATER = "is not available yet"
+"""Said of what the contract names and this version does not have: refused, never ignored."""
+
+
+RESERVED = frozenset({"model", "messages", "stream", "stream_options", "orchestrator", "models", "provider"})
+"""What a request says for itself."""
+
+
+class Wrong(NamedTuple):
+    """A key that is wrong, and why. The reason never repeats the value."""
+
+    key: str
+    reason: str
+
+
+def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
+    """The strategy, or the first key that is wrong. Unknown keys are the caller's to refuse."""
+    name = body.get("strategy", "fallback")
+    if name not in STRATEGIES:
+        later = isinstance(name, str) and name in PLANNED
+        return Wrong("strategy", f"'{name}' {LATER}" if later else f"has to be one of {', '.join(STRATEGIES)}")
+    commit = body.get("commit", "first_token")
+    if commit not in ("first_token", "complete"):
+        return Wrong("commit", "has to be first_token or complete")
+    after = body.get("after")
+    if isinstance(after, str) and after.startswith("p"):
+        return Wrong("after", f"a percentile {LATER}; give seconds")
+    if name == "hedge" and after is None:
+        return Wrong("after", "is missing: the seconds after which the next model is asked")
+    if after is not None and not (_is_number(after) and 0 < after < 3600):
+        return Wrong("after", "has to be seconds, above 0 and below 3600")
+    extra = body.get("extra_calls", 0.05)
+    if not (_is_number(extra) and 0 <= extra <= 1):
+        return Wrong("extra_calls", "has to be a share between 0 and 1")
+    params = body.get("params", {})
+    if not isinstance(params, dict):
+        return Wrong("params", "has to be a mapping of request parameters")
+    if reserved := RESERVED & params.keys():
+        return Wrong("params", f"may not set {', '.join(sorted(reserved))}: that is the request's own")
+    return Strategy(name, commit, None if after is None else float(after), float(extra), params)
+
+
+def _is_number(value: Any) -> bool:
+    # Neither NaN nor an integer of a thousand digits.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15

@@ -1,0 +1,348 @@
+"""What a configuration may be, and the one line that each mistake gets."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.config.load import load, load_mapping
+from orchestrator.config.settings import Config, Latency, Limits, Pool, Server
+from orchestrator.errors import ConfigError
+
+SECRET = "sk-a-key-that-nobody-may-see"
+ENV = {"KEY": SECRET, "EMPTY": ""}
+SIM = "providers: {sim: {simulate: {}}}\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "config.yaml"
+
+
+def read(file: Path, text: str | bytes) -> Config:
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load(file, ENV)
+
+
+def problems(file: Path, text: str | bytes) -> list[str]:
+    """The problems, with the file's name cut off."""
+    with pytest.raises(ConfigError) as raised:
+        read(file, text)
+    assert str(raised.value) == "\n".join(raised.value.problems)
+    assert all(problem.startswith(f"{file}:") for problem in raised.value.problems)
+    return [problem.removeprefix(f"{file}:") for problem in raised.value.problems]
+
+
+ONE = "has to be a mapping with the key 'providers'"
+KIND = "needs exactly one of base_url, simulate, replay, or a known provider's preset"
+MUCH = "has over 20000 values or 40 levels, aliases followed"
+KEYS = "has to be a string, or a list of strings: one an account"
+URL = "has to be an address such as http://10.0.0.5:8000/v1"
+TIER = "has to be a list of models, or a mapping with `strategy` and `models`"
+
+
+def provider(text: str) -> str:
+    return f"providers:\n  a: {text}\n"
+
+
+def tier(text: str) -> str:
+    return f"{SIM}tiers:\n  t: {text}\n"
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+CHAIN = SIM + "tiers:\n" + "".join(f'  t{i}: ["tier:t{i + 1}"]\n' for i in range(8)) + "  t8: [sim/a]\n"
+WIDE = SIM + "tiers:\n" + "".join(f'  t{i}: ["tier:t{i + 1}", "tier:t{i + 1}"]\n' for i in range(7)) + "  t7: [sim/a]\n"
+
+WRONG: dict[str, tuple[str | bytes, str]] = {
+    # The document.
+    "nothing": ("", f"1: document: {ONE}"),
+    "a variable alone": ("${KEY}", f"1: document: {ONE}"),
+    "a list": ("[1]", f"1: document: {ONE}"),
+    "tabs": ("providers:\n\tsim: {}", "2: document: is not YAML: found character that cannot start any token; "
+             "indent with spaces, not tabs"),
+    "two documents": ("a: 1\n---\nb: 2", "2: document: is not YAML: but found another document"),
+    "an unknown alias": ("a: *b", "1: document: is not YAML: found undefined alias"),
+    "a zero byte": ("a: \x00", "1: document: is not YAML: unacceptable character #x0000: control characters are not "
+                    'allowed in "<unicode string>", position 3'),
+    "not UTF-8": (b"a: 1\nb: \xff", "2: document: is not UTF-8 (byte 8)"),
+    "ten megabytes": ("# " + "x" * 10_000_000, "1: document: is larger than 1 MB"),
+    "a bomb of aliases": (BOMB, f"1: document: {MUCH}"),
+    "a hundred thousand brackets": ("[" * 100_000, "1: document: is not YAML: exceeded maximum nesting depth"),
+    "fifty thousand mappings": ("{a: " * 50_000, f"1: document: {MUCH}"),
+    "a hundred thousand dashes": ("- " * 100_000, f"1: document: {MUCH}"),
+    "a list within itself": ("a: &a [*a]", f"1: document: {MUCH}"),
+    "a merge of itself": ("a: &a {<<: *a}", f"1: document: {MUCH}"),
+    "a merge of a number": ("a: {<<: 3}", "1: a: '<<' takes a mapping, or a list of them"),
+    "the same key twice": ("a: 1\na: 2", "2: a: stands twice (first in line 1); remove one"),
+    "a mapping as a key": ("? {a: b}\n: c", "1: document: a key has to be a plain word"),
+    "code": ('a: !!python/object/apply:os.system "x"', "1: document: is not YAML: could not determine a constructor for "
+             "the tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
+    "month 13": ("a: 2024-13-45", "1: a: '2024-13-45' cannot be read; put it in quotes if it is text"),
+    "a line break in a key": ('"a\\nb": 1\n' + SIM, "1: a\ufffdb: unknown key"),
+    # The root.
+    "a near key": (SIM + "tier: {}", "2: tier: unknown key; did you mean 'tiers'?"),
+    "a section to come": (SIM + "cache: {ttl_s: 3}", "2: cache: 'cache' is not available yet"),
+    "no providers": ("tiers: {}", "1: providers: is missing: name at least one provider, such as `sim: {simulate: {}}`"),
+    "keys of the server": (SIM + "server: {keys: []}", "2: server.keys: is not available yet"),
+    "a variable that is not set": (SIM + "server: {max_body_mb: '${NO}'}", "2: server.max_body_mb: the environment "
+                                   "variable NO is not set; export it, or give a default: ${NO:-…}"),
+    "text in braces": (SIM + "server: {max_body_mb: ${KEY}}", "2: server.max_body_mb: has to be a number"),
+    "a variable as key": (SIM + "${KEY}: 1", "2: ${KEY}: unknown key"),
+    "the characters put aside": (SIM + "server: {max_body_mb: '${KEY}\uf8f0'}", "1: document: holds the character U+F8F0 "
+                                 "or U+F8F1, which has a meaning of its own here"),
+    "a megabyte that is none": (SIM + "server: {max_body_mb: '${KEY}'}", "2: server.max_body_mb: has to be a number"),
+    # Providers.
+    "no kind": (provider("{}"), f"2: providers.a: {KIND}"),
+    "nothing in it": (provider(""), f"2: providers.a: {KIND}"),
+    "two kinds": (provider("{base_url: http://x, simulate: {}}"), f"2: providers.a: {KIND}"),
+    "a word": (provider("x"), "2: providers.a: has to be a mapping"),
+    "a slash": ('providers: {"a/b": {simulate: {}}}', "1: providers.a/b: a provider's name may hold neither '/' nor ':', "
+                "and may not be empty"),
+    "an unknown preset": (provider("{preset: x}"), "2: providers.a.preset: there is no such preset; there is openai"),
+    "a list as preset": (provider("{preset: [x]}"), "2: providers.a.preset: there is no such preset; there is openai"),
+    "a preset to come": (provider("{preset: anthropic}"),
+                         "2: providers.a.preset: the preset 'anthropic' is not available yet"),
+    "a name to come": ("providers: {groq: {}}", "1: providers.groq: the preset 'groq' is not available yet"),
+    "a kind to come": (provider("{simulate: {}, vllm: {}}"), "2: providers.a.vllm: 'vllm' is not available yet"),
+    "a near provider key": (provider("{simulate: {}, time_outs: {}}"),
+                            "2: providers.a.time_outs: unknown key; did you mean 'timeouts'?"),
+    "no key": ("providers: {openai: {}}",
+               "1: providers.openai.api_key: is missing; set the environment variable OPENAI_API_KEY"),
+    "a variable for a key": (provider("{base_url: http://x, api_key: '${NO}'}"), "2: providers.a.api_key: the environment "
+                             "variable NO is not set; export it, or mark the provider optional"),
+    "an empty variable": (provider("{base_url: http://x, api_key: '${EMPTY}'}"), "2: providers.a.api_key: the environment "
+                          "variable EMPTY is not set; export it, or mark the provider optional"),
+    "half a variable": (provider("{base_url: http://x, api_key: '${KEY'}"), "2: providers.a.api_key: has a '${' that names "
+                        "no variable: write ${NAME}, ${NAME:-default}, or $${ for '${'"),
+    "a key in a mapping": (provider("{base_url: http://x, api_key: {a: b}}"), f"2: providers.a.api_key: {KEYS}"),
+    "a key in two lines": (provider('{base_url: http://x, api_key: "a\\nb"}'), "2: providers.a.api_key: holds characters "
+                           "that no HTTP header can carry; was it copied whole?"),
+    "a key twice": (provider("{base_url: http://x, api_key: [a, a]}"),
+                    "2: providers.a.api_key: names the same key twice; each one stands for an account"),
+    "a word for yes": (provider("{simulate: {}, optional: sure}"),
+                       "2: providers.a.optional: has to be true or false"),
+    "no address": (provider("{base_url: '${KEY}'}"), f"2: providers.a.base_url: {URL}"),
+    "a port too high": (provider("{base_url: 'http://x:99999'}"), f"2: providers.a.base_url: {URL}"),
+    "a number as address": (provider("{base_url: 3}"), f"2: providers.a.base_url: {URL}"),
+    "a password in the address": (provider("{base_url: 'http://u:p@x'}"), "2: providers.a.base_url: may hold neither "
+                                  "credentials nor a query; a key belongs in api_key"),
+    "models as text": (provider("{simulate: {}, models: x}"), "2: providers.a.models: has to be a list of models' names"),
+    "no such file": (provider("{replay: {files: {m: '${KEY}'}, questions: config.yaml}}"), "2: providers.a.replay.files.m: "
+                     "there is no file '${KEY}'; a relative path starts at the configuration's folder"),
+    "no file can be": (provider("{replay: {files: {m: config.yaml}, questions: 'a\\0b'}}".replace("'", '"')),
+                       "2: providers.a.replay.questions: there is no file 'a\ufffdb'; a relative path starts at the "
+                       "configuration's folder"),
+    "no recordings": (provider("{replay: {files: {}, questions: config.yaml}}"),
+                      "2: providers.a.replay.files: has to name at least one model"),
+    "half a replay": (provider("{replay: {files: {m: config.yaml}}}"), "2: providers.a.replay.questions: is missing"),
+    "a number as section": (provider("{simulate: {}, pool: 3}"), "2: providers.a.pool: has to be a mapping"),
+    "true as a number": (provider("{simulate: {}, pool: {queue: true}}"),
+                         "2: providers.a.pool.queue: has to be a number, not true or false"),
+    "zero places": (provider("{simulate: {}, pool: {concurrency: 0}}"), "2: providers.a.pool.concurrency: has to be above 0"),
+    "less than none": (provider("{simulate: {}, pool: {queue: -1}}"), "2: providers.a.pool.queue: has to be at least 0"),
+    "half a place": (provider("{simulate: {}, pool: {queue: 1.5}}"), "2: providers.a.pool.queue: has to be a whole number"),
+    "for ever": (provider("{simulate: {}, timeouts: {idle_s: .inf}}"),
+                 "2: providers.a.timeouts.idle_s: has to be at most 86400.0"),
+    "a near key within": (provider("{simulate: {latency_s: {meian: 3}}}"),
+                          "2: providers.a.simulate.latency_s.meian: unknown key; did you mean 'median'?"),
+    "a far key within": (provider("{simulate: {}, limits: {x: 3}}"),
+                         "2: providers.a.limits.x: unknown key; there is requests_per_minute, tokens_per_minute"),
+    # Tiers.
+    "tiers in a list": (SIM + "tiers: []\n", "2: tiers: has to be a mapping"),
+    "a tier without a name": (SIM + 'tiers: {"": [sim/a]}', "2: tiers.: a tier needs a name"),
+    "a tier of a number": (tier("3"), f"3: tiers.t: {TIER}"),
+    "a tier of nothing": (tier("[]"), "3: tiers.t: needs a list of at least one model, under `models`"),
+    "a tier without models": (tier("{strategy: race}"), "3: tiers.t: needs a list of at least one model, under `models`"),
+    "an unknown strategy": (tier("{strategy: rase, models: [sim/a]}"),
+                            "3: tiers.t.strategy: has to be one of fallback, first, hedge, race"),
+    "a list as strategy": (tier("{strategy: [race], models: [sim/a]}"),
+                           "3: tiers.t.strategy: has to be one of fallback, first, hedge, race"),
+    "a strategy to come": (tier("{strategy: consensus, models: [sim/a], quorum: 2}"),
+                           "3: tiers.t.strategy: 'consensus' is not available yet"),
+    "an option to come": (tier("{strategy: race, models: [sim/a], resume: auto}"),
+                          "3: tiers.t.resume: 'resume' is not available yet"),
+    "a near option": (tier("{strategy: race, models: [sim/a], comit: complete}"),
+                      "3: tiers.t.comit: unknown key; did you mean 'commit'?"),
+    "an unknown commit": (tier("{strategy: race, models: [sim/a], commit: x}"),
+                          "3: tiers.t.commit: has to be first_token or complete"),
+    "a hedge without a delay": (tier("{strategy: hedge, models: [sim/a]}"),
+                                "3: tiers.t.after: is missing: the seconds after which the next model is asked"),
+    "a percentile": (tier("{strategy: hedge, models: [sim/a], after: p95}"),
+                     "3: tiers.t.after: a percentile is not available yet; give seconds"),
+    "no number": (tier("{strategy: hedge, models: [sim/a], after: .nan}"),
+                  "3: tiers.t.after: has to be seconds, above 0 and below 3600"),
+    "a number of 400 digits": (tier("{strategy: hedge, models: [sim/a], after: " + "9" * 400 + "}"),
+                               "3: tiers.t.after: has to be seconds, above 0 and below 3600"),
+    "over the whole": (tier("{models: [sim/a], extra_calls: 2}"),
+                       "3: tiers.t.extra_calls: has to be a share between 0 and 1"),
+    "params in a list": (tier("{models: [sim/a], params: []}"),
+                         "3: tiers.t.params: has to be a mapping of request parameters"),
+    "params that are the request's": (tier("{models: [sim/a], params: {stream: true}}"),
+                                      "3: tiers.t.params: may not set stream: that is the request's own"),
+    "an experiment": (tier('["user:john:x"]'), "3: tiers.t[0]: a user's experiment is not available yet"),
+    "no model": (tier("[sim]"), "3: tiers.t[0]: 'sim' is not a model: 'provider/model' or 'tier:NAME'"),
+    "a number as model": (tier("[3]"), "3: tiers.t[0]: '3' is not a model: 'provider/model' or 'tier:NAME'"),
+    "a near provider": (tier("[sin/a]"), "3: tiers.t[0]: 'sin/a' names no provider that is configured; did you mean 'sim'?"),
+    "a provider from a variable": (tier("['${KEY}/x']"), "3: tiers.t[0]: '${KEY}/x' names no provider that is configured"),
+    "a near tier": (tier('["tier:tt"]'), "3: tiers.t[0]: there is no tier 'tier:tt'; did you mean 't'?"),
+    "a cycle": (SIM + 'tiers: {a: ["tier:b"], b: ["tier:a"]}',
+                "2: tiers.a: is a member of itself: tier:a -> tier:b -> tier:a"),
+    "nine levels": (CHAIN, "3: tiers.t0: nests tiers deeper than 8 levels"),
+    "128 models": (WIDE, "3: tiers.t0: comes to 128 models with its nested tiers; at most 64"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_each_mistake_gets_one_line(name: str, file: Path) -> None:
+    """File, line, key and what is wrong, within a second; what came out of a variable is never repeated."""
+    text, expected = WRONG[name]
+    began_s = time.perf_counter()
+    assert [expected] == problems(file, text)
+    assert time.perf_counter() - began_s < 1
+    assert SECRET not in expected
+
+
+def test_problems_come_together_up_to_fifty(file: Path) -> None:
+    """One look shows all there is to repair; a thousand problems have one cause."""
+    found = problems(file, SIM + "".join(f"key{i}: 1\n" for i in range(1000)))
+    assert ["2: key0: unknown key", "3: key1: unknown key"] == found[:2]
+    assert ["52: document: has more problems than these 50"] == found[50:]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """Said as such, and so is a folder."""
+    for path, reason in ((tmp_path / "x.yaml", "No such file or directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(ConfigError) as raised:
+            load(path)
+        assert (f"{path}:1: document: cannot be read: {reason}",) == raised.value.problems
+
+
+def test_a_whole_configuration(file: Path) -> None:
+    """Sections reach their fields; variables, defaults and merges are filled in; keys are kept apart."""
+    config = read(
+        file,
+        """
+        providers:
+          openai: {api_key: ["${KEY}", two]}
+          lab: &lab
+            base_url: http://10.0.0.5:8000/v1/
+            api_key: ${NO:-none}
+            pool: {concurrency: "8", queue: 0}
+            limits: {requests_per_minute: 60}
+            models: [a, b, a]
+          spare: {<<: *lab, base_url: "http://${HOST:-spare}/v1", api_key: $${KEY}}
+          sim: {simulate: {latency_s: {median: 1}}, breaker: }
+        tiers:
+          smart: [openai/gpt-4o, "tier:fast"]
+          fast: {strategy: race, models: [lab/a, spare/org/b], commit: complete, params: {temperature: 0}}
+          later: {strategy: hedge, models: [lab/a, lab/b], after: 2}
+        server: {max_body_mb: 1}
+        """,
+    )
+    assert ["openai", "lab", "spare", "sim"] == list(config.providers)
+    assert {"openai": (SECRET, "two"), "lab": (), "spare": ("${KEY}",), "sim": ()} == config.keys
+    assert SECRET not in repr(config)
+    assert "https://api.openai.com/v1" == config.providers["openai"].base_url
+    lab, spare, sim = (config.providers[name] for name in ("lab", "spare", "sim"))
+    assert ("http://10.0.0.5:8000/v1", Pool(8, 0), Limits(60), ("a", "b")) == (
+        lab.base_url,
+        lab.pool,
+        lab.limits,
+        lab.models,
+    )
+    assert ("http://spare/v1", lab.pool) == (spare.base_url, spare.pool)
+    assert sim.simulate is not None
+    assert (Latency(1.0, 3.0), ("chat",)) == (sim.simulate.latency_s, sim.models)
+    assert ("fallback", ("openai/gpt-4o", "tier:fast")) == (
+        config.tiers["smart"].strategy.name,
+        config.tiers["smart"].models,
+    )
+    assert ("complete", {"temperature": 0}) == (
+        config.tiers["fast"].strategy.commit,
+        config.tiers["fast"].strategy.params,
+    )
+    assert 2.0 == config.tiers["later"].strategy.after_s
+    assert Server(1.0) == config.server
+
+
+def test_empty_sections_are_their_defaults(file: Path) -> None:
+    """A section whose lines were all commented out."""
+    config = read(file, SIM + "tiers:\nserver:\n")
+    assert ({}, Server()) == (dict(config.tiers), config.server)
+
+
+def test_what_is_optional_is_left_out_with_its_reason(file: Path) -> None:
+    """A missing variable, a preset or a key that is still to come; tiers that lose every member go along."""
+    config = read(
+        file,
+        """
+        providers:
+          openai: {optional: true}
+          claude: {preset: anthropic, optional: true, api_key: x}
+          gpu: {vllm: {model: x}, optional: true}
+          lab: {base_url: "http://${NO}/v1", optional: true}
+          sim: {simulate: {}}
+        tiers:
+          gone: [openai/a, claude/b]
+          too: ["tier:gone"]
+          kept: ["tier:too", gpu/x, sim/a]
+        """,
+    )
+    assert {
+        "openai": "OPENAI_API_KEY is not set",
+        "claude": "the preset 'anthropic' is not available yet",
+        "gpu": "'vllm' is not available yet",
+        "lab": "NO is not set",
+        "tier:gone": "all its models were left out",
+        "tier:too": "all its models were left out",
+    } == config.left_out
+    assert ["sim"] == list(config.providers)
+    assert {"kept": ("sim/a",)} == {name: tier.models for name, tier in config.tiers.items()}
+
+
+def test_a_configuration_of_nothing_but_what_was_left_out(file: Path) -> None:
+    """There would be nobody to ask."""
+    expected = "1: providers: all were left out: openai: OPENAI_API_KEY is not set"
+    assert [expected] == problems(file, "providers: {openai: {optional: true}}")
+
+
+def test_data_at_hand_are_read_like_a_file() -> None:
+    """Tuples are lists, keys become text, and what goes round in circles is refused."""
+    config = load_mapping({"providers": {"lab": {"base_url": "http://x", "models": ("a",), "api_key": "${KEY}"}}}, ENV)
+    assert (("a",), (SECRET,)) == (config.providers["lab"].models, config.keys["lab"])
+    circle: list[object] = []
+    circle.append(circle)
+    for data, expected in ((circle, MUCH), (None, ONE), (3, ONE)):
+        with pytest.raises(ConfigError) as raised:
+            load_mapping(data)
+        assert (f"<inline>:1: document: {expected}",) == raised.value.problems
+
+
+NAMES = (
+    ("providers", "tiers", "server", "sim", "simulate", "replay", "files", "base_url", "api_key", "pool", "models")
+    + ("strategy", "params", "preset", "openai", "optional", "latency_s", "keys", "tier:t", "sim/a", "${KEY}", "${")
+)  # fmt: skip
+names = st.sampled_from(NAMES)
+words = st.none() | st.booleans() | st.integers(-2, 2) | st.floats(-1, 1) | st.text(max_size=3) | names
+things = st.recursive(
+    words, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(names, inner, max_size=2), max_leaves=6
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from(["providers", "tiers", "server"]), st.dictionaries(names, things, max_size=3)))
+def test_whatever_it_is_the_answer_is_a_configuration_or_its_problems(data: dict[str, object]) -> None:
+    """Never another exception, and never a value that came out of a variable."""
+    found: tuple[str, ...] = ()
+    try:
+        load_mapping(data, ENV)
+    except ConfigError as error:
+        found = error.problems
+    assert all(problem.startswith("<inline>:1: ") and SECRET not in problem for problem in found)
+    assert all(problem.isprintable() for problem in found)
