@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from ray import serve
 
 from actors.pools import RayPools
-from orchestrator.config.load import load
+from orchestrator.config.load import default_config, load
 from orchestrator.coordinator import Coordinator
 from orchestrator.wire.app import App
 
@@ -57,10 +56,3 @@ def build(args: dict[str, Any]) -> Any:
         logging_config={"enable_access_log": False},
     )(serve.ingress()(CoordinatorReplica))
     return deployment.bind(config)
-
-
-def default_config() -> str:
-    """configs/default.yaml: beside the sources, or within the wheel."""
-    here = Path(__file__).resolve().parent.parent
-    beside = here / "configs" / "default.yaml"
-    return str(beside if beside.is_file() else here / "orchestrator" / "data" / "default.yaml")

@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
@@ -28,11 +29,18 @@ def marked(mark: str) -> list[psutil.Process]:
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
+            if process.pid != os.getpid() and _bears(process, mark):
                 found.append(process)
         except (psutil.Error, OSError):
             continue  # it has ended, or is another user's: not ours
     return found
+
+
+def _bears(process: psutil.Process, mark: str) -> bool:
+    if sys.platform != "linux":
+        return process.environ().get(MARK) == mark
+    # psutil stops reading at an empty entry, and a process that has changed its title (Ray's do) may begin with some.
+    return f"{MARK}={mark}".encode() in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
 
 
 def sweep(mark: str, grace_s: float = GRACE_S) -> None:

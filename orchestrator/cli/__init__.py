@@ -47,13 +47,22 @@ def _port(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code."""
+    """Runs one command; returns its exit code. Ctrl-C is no error: 130, as shells have it."""
     args = _parser().parse_args(argv)
+    try:
+        return _run(args)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(args: argparse.Namespace) -> int:
     if args.command == "serve":
         # The one place that reaches over to where Ray is: at run time, by name, so that nothing here depends on it.
         from importlib import import_module
 
-        config = args.config or _default_config()
+        from orchestrator.config.load import default_config
+
+        config = args.config or default_config()
         code: int = import_module("actors.launch").serve(config, args.host, args.port, args.replicas)
         return code
     if args.command == "check":
@@ -71,11 +80,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command == "models":
         return client.models(args.url, as_json=args.json)
     return client.pools(args.url, as_json=args.json)
-
-
-def _default_config() -> str:
-    from pathlib import Path
-
-    here = Path(__file__).resolve().parents[2]
-    beside = here / "configs" / "default.yaml"
-    return str(beside if beside.is_file() else here / "orchestrator" / "data" / "default.yaml")

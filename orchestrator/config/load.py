@@ -23,6 +23,13 @@ _ROOT = {"providers", "tiers", "server"}
 _PLANNED = {"aliases", "users", "rollout", "pricing", "ledger", "cache"}
 
 
+def default_config() -> str:
+    """Where configs/default.yaml is: beside the sources, or within the wheel."""
+    package = Path(__file__).resolve().parents[1]
+    beside = package.parent / "configs" / "default.yaml"
+    return str(beside if beside.is_file() else package / "data" / "default.yaml")
+
+
 def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Config:
     """Reads a configuration file. Raises ConfigError with what is wrong in it."""
     document = Document(str(path), os.environ if env is None else env)

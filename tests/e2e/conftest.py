@@ -58,6 +58,7 @@ def upstream() -> Iterator[Upstream]:
     asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(10)
+    loop.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from bench.serving import Served
 
 DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
 
 
-def test_kill_9_leaves_nothing(served: Served) -> None:
-    """A second cluster beside the first; killed, it leaves no process and no port within 30 s, and the first stays."""
+@pytest.mark.parametrize("twice", [False, True], ids=["kill -9", "Ctrl-C twice"])
+def test_a_sudden_end_leaves_nothing(served: Served, twice: bool) -> None:
+    """A second cluster beside the first: it leaves no process and no port within 30 s, and the first stays."""
     second = Served(DEFAULT)
-    second.kill()
+    if twice:
+        second.process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        second.process.send_signal(signal.SIGINT)
+        assert second.process.wait(10) == 130
+        second.process.communicate()
+    else:
+        second.kill()
     deadline = time.monotonic() + 30
     while second.left() and time.monotonic() < deadline:
         time.sleep(0.5)
