@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import aiohttp
 import psutil
 
 from actors.watchdog import marked
@@ -22,7 +23,9 @@ from bench.load import percentile, streams, unary
 from bench.serving import Served
 
 FAST = "latency-0+tokens-10+rate-0"
-STREAM_S = 20
+STREAM_S = 30
+TAIL, SPARE = "chat+tokens-10+rate-0", "spare+tokens-10+rate-0"
+"""Log-normal: 0.4 s in the median, 1.66 s at p95, 3 s at p99."""
 
 
 def cpu_s(served: Served) -> float:
@@ -71,30 +74,52 @@ async def measure(served: Served, direct: str) -> None:
         row(f"added p{share * 100:.0f}, one connection", f"{added_ms:.2f} ms", beside)
 
     model = f"latency-0.2+tokens-{50 * STREAM_S}+rate-50"
-    own = await streams(direct, model, count=100)
-    before_s = cpu_s(served)
-    many = await streams(through, f"up/{model}", count=100)
-    spent_ms = (cpu_s(served) - before_s) / many.chunks * 1000
-    row("CPU per streamed chunk, 100 streams of 50/s", f"{spent_ms:.3f} ms", f"{many.complete} of 100 complete")
-    added_ms = (percentile(many.first_s, 0.99) - percentile(own.first_s, 0.99)) * 1000
-    row(
-        "added first token p99, same load",
-        f"{added_ms:.0f} ms",
-        f"direct {percentile(own.first_s, 0.99) * 1000:.0f} ms",
-    )
-    row(
-        "largest gap between chunks, same load",
-        f"{max(many.gaps_s) * 1000:.0f} ms",
-        f"direct {max(own.gaps_s) * 1000:.0f} ms",
-    )
+    for how, over_s in (("begun over 5 s", 5.0), ("begun at once", 0.0)):
+        own = await streams(direct, model, count=100, over_s=over_s)
+        before_s = cpu_s(served)
+        many = await streams(through, f"up/{model}", count=100, over_s=over_s)
+        spent_ms = (cpu_s(served) - before_s) / many.chunks * 1000
+        row(
+            f"CPU per streamed chunk, 100 streams of 50/s {how}",
+            f"{spent_ms:.3f} ms",
+            f"{many.complete} of 100 complete",
+        )
+        for share in (0.5, 0.99):
+            plain_ms = percentile(own.first_s, share) * 1000
+            added_ms = percentile(many.first_s, share) * 1000 - plain_ms
+            row(f"added first token p{share * 100:.0f}, {how}", f"{added_ms:.1f} ms", f"direct {plain_ms:.0f} ms")
+        row(
+            f"longest silence between chunks, {how}",
+            f"{max(many.gaps_s) * 1000:.0f} ms",
+            f"direct {max(own.gaps_s) * 1000:.0f} ms",
+        )
 
+    await unary(through, "tier:race", concurrency=8, requests=80)
     before_s = cpu_s(served)
-    raced = await unary(through, "tier:race", concurrency=8, requests=200)
-    spent_ms = (cpu_s(served) - before_s) / 200 * 1000
-    quick = await unary(direct, "latency-0.1+tokens-10+rate-0", concurrency=8, requests=200)
+    await asyncio.sleep(5)
+    idle = (cpu_s(served) - before_s) / 5
+    row("CPU of the idle cluster", f"{idle:.3f} cores")
+    before_s = cpu_s(served)
+    raced = await unary(through, "tier:race", concurrency=8, requests=400, over_s=0.1)
+    spent_ms = (cpu_s(served) - before_s - idle * raced.seconds) / 400 * 1000
+    quick = await unary(direct, "latency-0.1+tokens-10+rate-0", concurrency=8, requests=400, over_s=0.1)
     p99_ms, least_ms = (percentile(result.latencies_s, 0.99) * 1000 for result in (raced, quick))
     row("race of 100 ms and 1 s, p99", f"{p99_ms:.1f} ms", f"the 100 ms one directly {least_ms:.1f} ms")
-    row("CPU per race of two", f"{spent_ms:.2f} ms", "")
+    row("CPU per race of two", f"{spent_ms:.2f} ms", "at 70 a second, the idle cluster's share taken off")
+
+    tail = await unary(through, f"up/{TAIL}", concurrency=64, requests=2000)
+    hedged = await unary(through, "tier:hedge", concurrency=64, requests=2000)
+    for share in (0.5, 0.99, 0.999):
+        with_ms, without_ms = (percentile(one.latencies_s, share) * 1000 for one in (hedged, tail))
+        row(f"hedge at p95 over a heavy tail, p{share * 100:g}", f"{with_ms:.0f} ms", f"unhedged {without_ms:.0f} ms")
+    row("hedge, added calls", f"{await calls(through, SPARE) / 2000:.1%}", "")
+
+
+async def calls(url: str, model: str) -> int:
+    """How often a model was called, as /admin/pools counts."""
+    async with aiohttp.ClientSession() as http, http.get(url.removesuffix("/v1") + "/admin/pools") as answer:
+        accounts = (await answer.json())["pools"][0]["accounts"]
+    return sum(account["models"][model]["calls"] for account in accounts)
 
 
 def main() -> None:
@@ -108,8 +133,9 @@ def main() -> None:
             config = Path(folder) / "bench.yaml"
             config.write_text(
                 f"providers: {{up: {{base_url: {direct}, pool: {{concurrency: 512, queue: 1000}}}}}}\n"
-                "tiers: {race: {strategy: race, models: "
-                "[up/latency-0.1+tokens-10+rate-0, up/latency-1+tokens-10+rate-0]}}\n"
+                "tiers:\n"
+                "  race: {strategy: race, models: [up/latency-0.1+tokens-10+rate-0, up/latency-1+tokens-10+rate-0]}\n"
+                f"  hedge: {{strategy: hedge, models: [up/{TAIL}, up/{SPARE}], after: 1.66}}\n"
             )
             served = Served(config)
             try:

@@ -38,14 +38,15 @@ def _body(model: str, *, stream: bool) -> dict[str, object]:
     return {"model": model, "stream": stream, "messages": [{"role": "user", "content": "Why is the sky blue? " * 10}]}
 
 
-async def unary(url: str, model: str, *, concurrency: int, requests: int) -> Unary:
-    """`requests` whole answers, `concurrency` at a time."""
+async def unary(url: str, model: str, *, concurrency: int, requests: int, over_s: float = 0.0) -> Unary:
+    """`requests` whole answers, `concurrency` at a time, the first ones begun evenly over `over_s`."""
     latencies: list[float] = []
     errors = 0
     left = iter(range(requests))
 
-    async def worker(session: aiohttp.ClientSession) -> None:
+    async def worker(session: aiohttp.ClientSession, wait_s: float) -> None:
         nonlocal errors
+        await asyncio.sleep(wait_s)
         for _ in left:
             began_s = time.perf_counter()
             async with session.post(f"{url}/chat/completions", json=_body(model, stream=False)) as answer:
@@ -55,18 +56,19 @@ async def unary(url: str, model: str, *, concurrency: int, requests: int) -> Una
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         began_s = time.perf_counter()
-        await asyncio.gather(*(worker(session) for _ in range(concurrency)))
+        await asyncio.gather(*(worker(session, over_s * i / concurrency) for i in range(concurrency)))
         return Unary(latencies, time.perf_counter() - began_s, errors)
 
 
-async def streams(url: str, model: str, *, count: int) -> Streams:
-    """`count` streams at once."""
+async def streams(url: str, model: str, *, count: int, over_s: float = 0.0) -> Streams:
+    """`count` streams at once, begun evenly over `over_s`."""
     first: list[float] = []
     gaps: list[float] = []
     chunks = complete = 0
 
-    async def one(session: aiohttp.ClientSession) -> None:
+    async def one(session: aiohttp.ClientSession, wait_s: float) -> None:
         nonlocal chunks, complete
+        await asyncio.sleep(wait_s)
         began_s = last_s = time.perf_counter()
         largest_s, seen, end = 0.0, 0, b""
         async with session.post(f"{url}/chat/completions", json=_body(model, stream=True)) as answer:
@@ -84,5 +86,5 @@ async def streams(url: str, model: str, *, count: int) -> Streams:
         gaps.append(largest_s)
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        await asyncio.gather(*(one(session) for _ in range(count)))
+        await asyncio.gather(*(one(session, over_s * i / count) for i in range(count)))
     return Streams(first, gaps, chunks, complete)

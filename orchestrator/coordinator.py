@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from orchestrator.asks import Answer, Ask, Sink
-from orchestrator.config.settings import Config
+from orchestrator.config.settings import Config, Strategy
 from orchestrator.drive import Record, Runtime, drive
 from orchestrator.resilience.budget import Budget
 from orchestrator.routes import Candidate, Route
 from orchestrator.selectors import Selectors
 from orchestrator.strategies import plan
 from orchestrator.types import Failure, FailureKind, Finish, Json, Opened, Reply
+
+HEDGE_FLOOR_PER_S = 0.1
+"""Hedges a second that a quiet tier may make beyond its share."""
 
 
 class Pools(Protocol):
@@ -49,7 +52,7 @@ class Coordinator:
         self._clock = clock
         self._selectors = Selectors(config)
         self._budgets: dict[str, Budget] = {}
-        """Hedge budgets, by tier."""
+        """Hedge budgets, by the selector of the tier."""
 
     async def answer(self, ask: Ask) -> Answer:
         """A whole answer. Raises UnknownSelector and BadChoice."""
@@ -76,17 +79,18 @@ class Coordinator:
         return Answer(run.outcome, report, route.strategy.name, run.winner.provider if run.winner else None, model)
 
     def _may_hedge(self, route: Route) -> Callable[[Route, float], bool]:
-        if route.strategy.name == "hedge":
-            self._budget(route).deposit(self._clock())
+        for inner in route.walk():
+            if inner.strategy.name == "hedge":
+                self._budget(inner).deposit(self._clock())
         return lambda hedged, _at_s: self._budget(hedged).take(self._clock())
 
     def _budget(self, route: Route) -> Budget:
-        # A choice of the request's own shares one budget: callers could otherwise make themselves as many as they like.
-        name = route.selector if route.selector in self.config.tiers else "tier:" + route.selector.removeprefix("tier:")
-        key = name if name.removeprefix("tier:") in self.config.tiers else ""
-        budget = self._budgets.get(key)
+        # What requests choose by themselves (no selector) shares one budget of the default share: callers could
+        # otherwise give themselves as much as they like.
+        budget = self._budgets.get(route.selector)
         if budget is None:
-            budget = self._budgets[key] = Budget(route.strategy.extra_calls, self._clock())
+            share = route.strategy.extra_calls if route.selector else Strategy().extra_calls
+            budget = self._budgets[route.selector] = Budget(share, self._clock(), floor_per_s=HEDGE_FLOOR_PER_S)
         return budget
 
     async def models(self) -> list[Json]:

@@ -28,6 +28,7 @@ class Route:
     """A strategy over candidates and other routes. `members` is never empty."""
 
     selector: str
+    """What it is called; empty for a request's own choice."""
     strategy: Strategy
     members: tuple[Candidate | Route, ...]
 
@@ -38,3 +39,10 @@ class Route:
                 yield from member.leaves()
             else:
                 yield member
+
+    def walk(self) -> Iterator[Route]:
+        """This route and every route below."""
+        yield self
+        for member in self.members:
+            if isinstance(member, Route):
+                yield from member.walk()

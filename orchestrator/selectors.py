@@ -87,7 +87,7 @@ class Selectors:
         if isinstance(strategy, Wrong):
             raise BadChoice(f"orchestrator.{strategy.key}", strategy.reason)
         routes = [self.resolve(one) for one in models]
-        route = Route(selector, strategy, tuple(r.members[0] if r.strategy is _FIRST else r for r in routes))
+        route = Route("", strategy, tuple(r.members[0] if r.strategy is _FIRST else r for r in routes))
         if (count := sum(1 for _ in route.leaves())) > MAX_CANDIDATES:
             raise BadChoice(where, f"comes to {count} models with its tiers; at most {MAX_CANDIDATES}")
         return route
