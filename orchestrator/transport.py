@@ -11,6 +11,7 @@ never a path, a header or a body.
 from __future__ import annotations
 
 import asyncio
+import os
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from typing import cast
@@ -187,4 +188,6 @@ def _reason(error: Exception) -> str:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno)
     return getattr(cause, "strerror", None) or type(cause).__name__

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-DAY = "data: [DONE]\n\n"
+DONE = "data: [DONE]\n\n"
 
 
 @dataclass
@@ -134,7 +134,7 @@ class Upstream:
             usage = {**delta(model, {}), "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 3}}
             _chunk(writer, f"data: {json.dumps(usage)}\n\n")
             if name != "nodone":
-                _chunk(writer, DAY)
+                _chunk(writer, DONE)
         return _chunk(writer, "")
 
 

@@ -1,0 +1,113 @@
+"""The whole way of a request in one process: application, coordinator, plans, endpoints, transport, a bad upstream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from orchestrator.config.load import load_mapping
+from orchestrator.config.settings import Config
+from orchestrator.coordinator import Coordinator
+from orchestrator.endpoint import Endpoint
+from orchestrator.local import Local
+from orchestrator.types import Json
+from orchestrator.wire.app import App
+from tests.upstream import Upstream
+
+
+class LocalPools:
+    """Endpoints of this process as `orchestrator.coordinator.Pools`."""
+
+    def __init__(self, config: Config) -> None:
+        self.endpoints = {name: Endpoint(one, config.keys[name]) for name, one in config.providers.items()}
+        self.problems: dict[str, str] = {}
+
+    async def models(self, provider: str) -> tuple[str, ...]:
+        return await self.endpoints[provider].models()
+
+    async def stats(self) -> list[Json]:
+        return [endpoint.stats() for endpoint in self.endpoints.values()]
+
+    async def ready(self) -> dict[str, str]:
+        return self.problems
+
+
+class Stack:
+    """A served configuration. `http` speaks with it, `pools` is behind it."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = load_mapping(config, {})
+        self.pools = LocalPools(self.config)
+        self.runtime = Local(self.pools.endpoints)
+        self.coordinator = Coordinator(self.config, self.runtime, self.pools)
+        app: Any = App(self.coordinator, self.config.server)
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=20)
+
+    async def chat(self, model: str, **fields: Any) -> httpx.Response:
+        """One chat request."""
+        body = {"model": model, "messages": [{"role": "user", "content": "hi"}], **fields}
+        return await self.http.post("/v1/chat/completions", json=body)
+
+    async def aclose(self) -> None:
+        await self.http.aclose()
+        await self.runtime.aclose()
+        for endpoint in self.pools.endpoints.values():
+            assert endpoint.stats()["in_flight"] == 0
+            await endpoint.aclose()
+
+
+Serve = Callable[[Mapping[str, Any]], Awaitable[Stack]]
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    server = Upstream()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Serves configurations; at the end nothing of theirs may be in flight."""
+    async with AsyncExitStack() as stacks:
+
+        async def one(config: Mapping[str, Any]) -> Stack:
+            stack = Stack(config)
+            stacks.push_async_callback(stack.aclose)
+            return stack
+
+        yield one
+
+
+@pytest.fixture
+async def stack(upstream: Upstream, serve: Serve) -> Stack:
+    """Two providers on the misbehaving upstream: one quick to give up, one that is asked for its models."""
+    address = f"http://127.0.0.1:{upstream.port}/v1"
+    quick = {"connect_s": 1, "first_token_s": 0.2, "idle_s": 0.2, "answer_s": 0.3, "total_s": 5}
+    return await serve(
+        {
+            "providers": {
+                "up": {
+                    "base_url": address,
+                    "models": ["ok"],
+                    "timeouts": quick,
+                    "retry": {"attempts": 2, "backoff_s": 0.01, "backoff_max_s": 0.02},
+                },
+                "asked": {"base_url": address, "timeouts": quick},
+                "nowhere": {"base_url": "http://127.0.0.1:1/v1", "models": [], "retry": {"attempts": 1}},
+                "short": {"base_url": address, "models": [], "timeouts": {**quick, "answer_s": 9, "total_s": 0.2}},
+            },
+            "tiers": {
+                "rescue": ["up/unavailable", "up/ok"],
+                "hopeless": ["up/unavailable", "nowhere/x"],
+                "hedge": {"strategy": "hedge", "models": ["up/slow-0.2", "tier:spare"], "after": 0.05},
+                "spare": {"strategy": "hedge", "models": ["up/ok", "up/other"], "after": 1, "params": {"seed": 7}},
+                "whole": {"strategy": "race", "models": ["up/ok", "up/other"], "commit": "complete"},
+            },
+        }
+    )

@@ -1,0 +1,299 @@
+"""What callers get through the whole stack, without Ray: answers, failures, lists and states."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.upstream import Upstream
+from tests.wire.conftest import Serve, Stack
+
+
+def events(text: str) -> list[Any]:
+    """The events of a stream, the last one `[DONE]` if there is one."""
+    found = [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
+    return [one if one == "[DONE]" else orjson.loads(one) for one in found]
+
+
+async def test_a_whole_answer(stack: Stack, upstream: Upstream) -> None:
+    """The provider's own body, and what is added to it."""
+    answer = await stack.chat("up/ok", temperature=0.5)
+    assert answer.status_code == 200
+    body = answer.json()
+    assert ("alpha beta gamma", "up", None) == (
+        body["choices"][0]["message"]["content"],
+        body["provider"],
+        body["usage"]["cost"],
+    )
+    assert ("ok", 200, 1, 3) == tuple(
+        body["orchestrator"]["attempts"][0][name] for name in ("outcome", "status", "input_tokens", "output_tokens")
+    )
+    assert ("up", "ok", "first", "1") == tuple(
+        answer.headers[f"x-orchestrator-{name}"] for name in ("provider", "model", "strategy", "attempts")
+    )
+    assert 1 == len(upstream.attempts("ok"))
+
+
+async def test_a_streamed_answer(stack: Stack) -> None:
+    """Role first, one finish with the report, usage when asked for, [DONE]."""
+    answer = await stack.chat("up/ok", stream=True, stream_options={"include_usage": True})
+    chunks = events(answer.text)
+    assert "[DONE]" == chunks.pop()
+    usage = chunks.pop()
+    assert ([], 3, None) == (usage["choices"], usage["usage"]["completion_tokens"], usage["usage"]["cost"])
+    assert ("stop", "up", "up/ok") == (
+        chunks[-1]["choices"][0]["finish_reason"],
+        chunks[-1]["provider"],
+        chunks[-1]["orchestrator"]["winner"],
+    )
+    assert "assistant" == chunks[0]["choices"][0]["delta"]["role"]
+    assert "alpha beta gamma" == "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_fallback_names_what_failed(stack: Stack, stream: bool) -> None:
+    """Both tries of the first, then the second; each with its outcome."""
+    answer = await stack.chat("tier:rescue", stream=stream)
+    body = events(answer.text)[-2] if stream else answer.json()
+    attempts = body["orchestrator"]["attempts"]
+    assert [("unavailable", "server_error", 503), ("unavailable", "server_error", 503), ("ok", "ok", 200)] == [
+        (one["model"], one["outcome"], one["status"]) for one in attempts
+    ]
+    assert attempts[0]["start_s"] < attempts[1]["start_s"] < attempts[2]["start_s"]
+
+
+FAULTS = {
+    "unavailable": (502, "server_error", 2),
+    "limited": (429, "rate_limit_exceeded", 2),
+    "html": (502, "bad_answer", 1),
+    "empty": (502, "bad_answer", 1),
+    "nochoices": (502, "bad_answer", 1),
+    "context": (400, "context_length_exceeded", 1),
+    "malformed": (400, "unknown_parameter", 1),
+    "unauthorized": (502, "provider_unauthorized", 1),
+    "reset": (502, "connection_reset", 2),
+    "silent": (504, "timeout", 1),
+    "headers": (504, "timeout", 1),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_fault_before_the_first_token(stack: Stack, upstream: Upstream, fault: str, stream: bool) -> None:
+    """Its status and code, and as many tries as help; no key in the message."""
+    status, code, tries = FAULTS[fault]
+    answer = await stack.chat(f"up/{fault}", stream=stream)
+    assert (status, code, tries) == (
+        answer.status_code,
+        answer.json()["error"]["code"],
+        len(upstream.attempts(fault)),
+    )
+    assert "sk-abc" not in answer.text
+
+
+LATE = {"cut": "stream_cut", "stall": "stream_stalled", "badevent": "bad_event", "unfinished": "stream_cut"}
+
+
+@pytest.mark.parametrize("fault", LATE)
+async def test_a_fault_within_a_stream(stack: Stack, fault: str) -> None:
+    """An error event, no [DONE], no finish_reason: never a clean end on a truncated answer."""
+    answer = await stack.chat(f"up/{fault}", stream=True)
+    *chunks, last = events(answer.text)
+    assert LATE[fault] == last["error"]["code"]
+    assert [LATE[fault]] == [one["outcome"] for one in last["orchestrator"]["attempts"]]
+    assert all(choice["finish_reason"] is None for chunk in chunks for choice in chunk["choices"])
+
+
+async def test_an_error_event_before_the_first_token_is_an_error(stack: Stack) -> None:
+    """The headers have not gone out yet, so the status is true."""
+    answer = await stack.chat("up/errorevent", stream=True)
+    assert (502, "server_error") == (answer.status_code, answer.json()["error"]["code"])
+
+
+async def test_a_forgotten_done_is_forgiven(stack: Stack) -> None:
+    """The answer had its finish_reason."""
+    answer = await stack.chat("up/nodone", stream=True)
+    assert "[DONE]" == events(answer.text)[-1]
+
+
+async def test_a_server_that_recovers(stack: Stack, upstream: Upstream) -> None:
+    """The second try answers."""
+    answer = await stack.chat("up/once")
+    assert (200, ["server_error", "ok"]) == (
+        answer.status_code,
+        [one["outcome"] for one in answer.json()["orchestrator"]["attempts"]],
+    )
+
+
+async def test_nobody_is_there(stack: Stack) -> None:
+    """All candidates are named, each with its reason; trying again would not help by itself."""
+    answer = await stack.chat("tier:hopeless")
+    error = answer.json()["error"]
+    assert (502, "server_error") == (answer.status_code, error["code"])
+    assert "up/unavailable: HTTP 503: overloaded" in error["message"]
+    assert "nowhere/x: 127.0.0.1:1 cannot be reached: Connection refused" in error["message"]
+    assert "false" == answer.headers["x-should-retry"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_deadline_of_the_whole_call(stack: Stack, stream: bool) -> None:
+    """`total_s` ends it, whatever the other time-outs say."""
+    answer = await stack.chat("short/drip-0.15" if stream else "short/slow-3", stream=stream)
+    error = events(answer.text)[-1]["error"] if stream else answer.json()["error"]
+    assert "deadline_exceeded" == error["code"]
+    assert "no answer within total_s (0.2 s)" in error["message"]
+
+
+async def test_a_hedge_over_a_nested_tier(stack: Stack, upstream: Upstream) -> None:
+    """The slow one is overtaken by a tier, whose parameters reach its provider; the slow one's connection is closed."""
+    answer = await stack.chat("tier:hedge")
+    report = answer.json()["orchestrator"]
+    assert ("up/ok", ["cancelled", "ok"]) == (report["winner"], [one["outcome"] for one in report["attempts"]])
+    await stack.runtime.aclose()
+    await asyncio.sleep(0.05)
+    (slow,) = upstream.attempts("slow-0.2")
+    assert slow.gone
+
+
+async def test_a_hedge_without_budget_waits(stack: Stack) -> None:
+    """A spent budget starts no hedge, and the first one answers in its time."""
+    winners = [(await stack.chat("tier:hedge")).json()["orchestrator"]["winner"] for _ in range(3)]
+    assert ["up/ok", "up/slow-0.2", "up/slow-0.2"] == winners
+
+
+async def test_a_race_for_the_whole_answer_can_be_streamed(stack: Stack) -> None:
+    """Asked whole, sent as a stream."""
+    answer = await stack.chat("tier:whole", stream=True, stream_options={"include_usage": True})
+    first, last, usage, done = events(answer.text)
+    assert "alpha beta gamma" == first["choices"][0]["delta"]["content"]
+    assert ("stop", 3, "[DONE]") == (
+        last["choices"][0]["finish_reason"],
+        usage["usage"]["completion_tokens"],
+        done,
+    )
+
+
+CHOICES: dict[str, tuple[dict[str, Any], int, str]] = {
+    "a race": ({"orchestrator": {"strategy": "race", "models": ["up/slow-0.1", "up/ok"]}}, 200, "up/ok"),
+    "a hedge": (
+        {"orchestrator": {"strategy": "hedge", "models": ["up/slow-0.2", "up/ok"], "after": 0.01}},
+        200,
+        "up/ok",
+    ),
+    "a strategy alone": ({"orchestrator": {"strategy": "first"}}, 200, "up/ok"),
+    "OpenRouter's list": ({"models": ["up/ok"], "model": "up/unavailable"}, 200, "up/ok"),
+    "an unknown key": ({"orchestrator": {"x": 1}}, 400, "orchestrator.x"),
+    "an unknown strategy": ({"orchestrator": {"strategy": ["race"]}}, 400, "orchestrator.strategy"),
+    "no list": ({"orchestrator": {"models": "up/ok"}}, 400, "orchestrator.models"),
+    "an empty list": ({"orchestrator": {"models": []}}, 400, "orchestrator.models"),
+    "no list of OpenRouter's": ({"models": "up/ok"}, 400, "models"),
+    "17 models": ({"orchestrator": {"models": ["up/ok"] * 17}}, 400, "orchestrator.models"),
+    "80 models by way of tiers": ({"orchestrator": {"models": ["tier:hedge"] * 16 }}, 200, "up/ok"),
+    "OpenRouter's preferences": ({"provider": {"order": ["up"]}}, 400, "provider"),
+    "an unknown model among them": ({"orchestrator": {"models": ["up/ok", "tier:x"]}}, 404, "model"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHOICES)
+async def test_a_choice_of_the_requests_own(stack: Stack, name: str) -> None:
+    """Followed, or refused by the name of the field."""
+    fields, status, expected = CHOICES[name]
+    answer = await stack.chat(**{"model": "up/ok", **fields})
+    body = answer.json()
+    found = body["orchestrator"]["winner"] if status == 200 else body["error"]["param"]
+    assert (status, expected) == (answer.status_code, found)
+
+
+async def test_a_choice_that_comes_to_too_much(serve: Serve) -> None:
+    """Sixteen tiers of five are eighty calls."""
+    stack = await serve({"providers": {"sim": {"simulate": {}}}, "tiers": {"five": ["sim/a"] * 5}})
+    answer = await stack.chat("x", orchestrator={"models": ["tier:five"] * 16})
+    assert (400, "comes to 80 models with its tiers; at most 64") == (
+        answer.status_code,
+        answer.json()["error"]["message"].partition(": ")[2],
+    )
+
+
+@pytest.mark.parametrize(
+    ("selector", "near"),
+    [("tier:rescu", "tier:rescue"), ("ok", "up/ok"), ("ub/ok", "up/ok"), ("tier:" + "x" * 100_000, "…")],
+)
+async def test_an_unknown_selector(stack: Stack, selector: str, near: str) -> None:
+    """404 with what is spelled alike, however long the name is."""
+    answer = await stack.chat(selector)
+    error = answer.json()["error"]
+    assert (404, "model_not_found", "model") == (answer.status_code, error["code"], error["param"])
+    assert near in error["message"]
+    assert len(error["message"]) < 400
+
+
+async def test_what_was_left_out_says_why(serve: Serve) -> None:
+    """An unknown model whose provider lacks its key."""
+    stack = await serve({"providers": {"sim": {"simulate": {}}, "openai": {"optional": True}}})
+    answer = await stack.chat("openai/gpt-4o")
+    assert "left out: OPENAI_API_KEY is not set" in answer.json()["error"]["message"]
+    pools = (await stack.http.get("/admin/pools")).json()["pools"]
+    assert {"provider": "openai", "left_out": "OPENAI_API_KEY is not set"} in pools
+
+
+async def test_lists_and_states(stack: Stack, upstream: Upstream) -> None:
+    """Models by name and by id, HEAD like GET, pools, health and readiness."""
+    http = stack.http
+    rows = (await http.get("/v1/models")).json()["data"]
+    assert ["tier:rescue", "tier:hopeless", "tier:hedge", "tier:spare", "tier:whole", "up/ok"] == [
+        r["id"] for r in rows
+    ]
+    assert ("orchestrator", "up") == (rows[0]["owned_by"], rows[-1]["owned_by"])
+    assert "up/ok" == (await http.get("/v1/models/up/ok")).json()["id"]
+    assert "tier:rescue" == (await http.get("/v1/models/tier%3Arescue/")).json()["id"]
+    missing = await http.get("/v1/models/up/none")
+    assert (404, "model") == (missing.status_code, missing.json()["error"]["param"])
+    assert 200 == (await http.head("/v1/models")).status_code
+    assert {"status": "ok"} == (await http.get("/health")).json()
+    assert {"status": "ready", "pools": {}} == (await http.get("/ready")).json()
+    stack.pools.problems = {"up": "it is away"}
+    unready = await http.get("/ready")
+    assert (503, {"up": "it is away"}) == (unready.status_code, unready.json()["pools"])
+    await stack.chat("up/ok")
+    pools = {row["provider"]: row for row in (await http.get("/admin/pools")).json()["pools"]}
+    assert 1 == pools["up"]["accounts"][0]["models"]["ok"]["calls"]
+
+
+async def test_paths_and_methods_that_there_are_not(stack: Stack) -> None:
+    """404 names what there is, 405 what is taken."""
+    unknown = await stack.http.get("/v1/assistants")
+    assert (404, "not_found") == (unknown.status_code, unknown.json()["error"]["code"])
+    assert "/v1/chat/completions" in unknown.json()["error"]["message"]
+    wrong = await stack.http.get("/v1/chat/completions")
+    assert (405, "POST") == (wrong.status_code, wrong.headers["allow"])
+
+
+async def test_a_body_over_the_limit(serve: Serve) -> None:
+    """413, by its length or, where none is declared, by what has come."""
+    stack = await serve({"providers": {"sim": {"simulate": {}}}, "server": {"max_body_mb": 0.001}})
+
+    async def pieces() -> Any:
+        for _ in range(20):
+            yield b" " * 100
+
+    for content in (b" " * 2000, pieces()):
+        answer = await stack.http.post("/v1/chat/completions", content=content)
+        assert (413, "request_too_large", "close") == (
+            answer.status_code,
+            answer.json()["error"]["code"],
+            answer.headers["connection"],
+        )
+
+
+async def test_limits_and_queues(upstream: Upstream, serve: Serve) -> None:
+    """The semaphore holds, the queue holds as many as it may, and the rest is told when to come back."""
+    up = {"base_url": f"http://127.0.0.1:{upstream.port}/v1", "models": []}
+    stack = await serve({"providers": {"up": {**up, "pool": {"concurrency": 2, "queue": 3, "queue_timeout_s": 0.1}}}})
+    answers = await asyncio.gather(*(stack.chat("up/slow-0.15") for _ in range(7)))
+    found = sorted((answer.status_code, (answer.json().get("error") or {}).get("code", "")) for answer in answers)
+    assert [(200, "")] * 2 + [(429, "queue_full")] * 2 + [(429, "queue_timeout")] * 3 == found
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == 429)
+    assert 2 == upstream.peak
