@@ -71,9 +71,7 @@ class OpenAI:
         choices = body.get("choices") if isinstance(body, dict) else None
         if not isinstance(choices, list) or not choices or not all(_is_choice(choice) for choice in choices):
             return Failure(FailureKind.BAD_ANSWER, "HTTP 200 without choices", status=200)
-        reported = body.get("model")
-        name = reported if isinstance(reported, str) and reported else model
-        return Reply(body, name, usage_of(body.get("usage")))
+        return Reply(body, _text(body.get("model")) or model, usage_of(body.get("usage")))
 
     def decoder(self, model: str, choices: int, content_type: str) -> ChunkDecoder | WholeDecoder:
         """See `Dialect.decoder`. Some servers answer a streamed request with a whole body: that is decoded as such."""
@@ -152,7 +150,7 @@ class ChunkDecoder:
                 break
             if not isinstance(chunk, dict):
                 continue
-            if (error := chunk.get("error")) is not None:
+            if error := chunk.get("error"):
                 self._ended = True
                 pieces.append(of_error(200, error if isinstance(error, dict) else {"message": str(error)}))
                 break
@@ -172,10 +170,11 @@ class ChunkDecoder:
         choices = chunk.get("choices")
         if not isinstance(choices, list) or not choices:
             return None
+        if not all(isinstance(choice, dict) for choice in choices):
+            chunk["choices"] = choices = [choice for choice in choices if isinstance(choice, dict)]
+            changed = True
         finishes = False
         for choice in choices:
-            if not isinstance(choice, dict):
-                continue
             changed |= self._choice(choice)
             finishes |= choice.get("finish_reason") is not None
         if finishes and len(self._finished) >= self._choices:
@@ -191,7 +190,7 @@ class ChunkDecoder:
                 "id": chunk.get("id") or "chatcmpl-0",
                 "object": "chat.completion.chunk",
                 "created": chunk.get("created") or 0,
-                "model": chunk.get("model") or self.model,
+                "model": _text(chunk.get("model")) or self.model,
             }
             self.model = self._head["model"]
         changed = False
@@ -204,7 +203,10 @@ class ChunkDecoder:
     def _choice(self, choice: Json) -> bool:
         """Puts one choice in order. Says whether that changed anything."""
         changed = False
-        index = choice.setdefault("index", 0)
+        index = choice.get("index")
+        if not isinstance(index, int):
+            index = choice["index"] = 0
+            changed = True
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             delta = choice["delta"] = {}
@@ -304,9 +306,11 @@ def _without_finish(choice: Json) -> Json:
     return {**choice, "finish_reason": None}
 
 
-def _says_something(choice: Any) -> bool:
-    if not isinstance(choice, dict):
-        return False
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _says_something(choice: Json) -> bool:
     delta = choice.get("delta")
     return choice.get("finish_reason") is not None or (isinstance(delta, dict) and any(delta.values()))
 
@@ -345,7 +349,8 @@ def as_chunks(body: Json) -> tuple[list[bytes], Json]:
     chunks: list[bytes] = []
     last: list[Json] = []
     for position, choice in enumerate(body["choices"]):
-        index = choice.get("index", position)
+        index = choice.get("index")
+        index = index if isinstance(index, int) else position
         delta = {name: value for name, value in choice["message"].items() if value is not None}
         delta = {"role": "assistant", **delta}
         if isinstance(delta.get("tool_calls"), list):

@@ -49,6 +49,7 @@ class Account:
     requests: Bucket
     tokens: Bucket
     in_flight: int = 0
+    calls: int = 0
     misconfigured: str | None = None
     models: OrderedDict[str, Model] = field(default_factory=OrderedDict)
 
@@ -226,17 +227,18 @@ class Admission:
         return min((waiter.until_s for _, waiter in self.queue), default=inf)
 
     def _decide(self, name: str, tokens: int, now_s: float) -> Permit | _Blocked:
-        """Lets a call go by the least busy account that may take it; charges it."""
+        """Lets a call go by the least busy account that may take it, of equals the one with the fewest calls; charges it."""
         best: Account | None = None
         for account in self.accounts:
-            if (best is None or account.in_flight < best.in_flight) and self._ready_s(
-                account, name, tokens, now_s
-            ) <= now_s:
+            if best is not None and (best.in_flight, best.calls) <= (account.in_flight, account.calls):
+                continue
+            if self._ready_s(account, name, tokens, now_s) <= now_s:
                 best = account
         if best is None:
             return self._blocked(name, tokens, now_s)
         model = best.model(name, self._provider.breaker)
         best.in_flight += 1
+        best.calls += 1
         model.in_flight += 1
         model.calls += 1
         best.requests.take(now_s, 1)
@@ -287,6 +289,7 @@ class Admission:
                 {
                     "account": account.index,
                     "in_flight": account.in_flight,
+                    "calls": account.calls,
                     "breaker": account.breaker.state(now_s),
                     "misconfigured": account.misconfigured,
                     "models": {

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.dialects.openai import ChunkDecoder, OpenAI
+from orchestrator.dialects.openai import ChunkDecoder, OpenAI, as_chunks
 from orchestrator.types import Chunk, Failure, FailureKind, Finish, Piece, Reply, Request
 
 DIALECT = OpenAI()
@@ -257,3 +258,71 @@ def test_models_are_listed() -> None:
     """Or none, where the body is not a list of models."""
     assert DIALECT.decode_models(b'{"data": [{"id": "a"}, {"id": "b"}]}') == ("a", "b")
     assert DIALECT.decode_models(b"[]") == ()
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 2) | st.floats(-1, 1) | st.sampled_from(["", "x", "stop"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(
+                ("id", "model", "created", "choices", "index", "delta", "message", "role", "content", "tool_calls")
+                + ("function", "name", "type", "finish_reason", "usage", "error", "code", "cost", "prompt_tokens")
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+def framed(fields: dict[str, Any], choice: Any, delta: Any) -> dict[str, Any]:
+    """Deep enough to reach every branch, whatever stands in it."""
+    return {**fields, "choices": [{**choice, "delta": delta}] if isinstance(choice, dict) else [choice]}
+
+
+CHUNKS = st.lists(
+    ANY | st.builds(framed, st.dictionaries(st.sampled_from(("id", "model", "usage")), ANY, max_size=2), ANY, ANY),
+    max_size=4,
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(CHUNKS, st.booleans())
+def test_whatever_an_upstream_streams_is_chunks_and_one_end(chunks: list[Any], done: bool) -> None:
+    """No shape of JSON raises; all that is handed on is an object with a list of choices and a text for its model."""
+    decoder = OpenAI().decoder("m", 1, "text/event-stream")
+    data = b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks) + (
+        b"data: [DONE]\n\n" if done else b""
+    )
+    pieces = decoder.feed(data)
+    if not pieces or isinstance(pieces[-1], Chunk):
+        pieces += decoder.close()
+    assert [] == decoder.feed(b"data: {}\n\n")
+    assert [] == decoder.close()
+    *before, last = pieces
+    assert isinstance(last, Finish | Failure)
+    sent = [orjson.loads(piece.data) for piece in before if isinstance(piece, Chunk)]
+    assert len(sent) == len(before)
+    if isinstance(last, Finish):
+        sent.append(last.last)
+        assert isinstance(last.model, str)
+    for chunk in sent:
+        assert isinstance(chunk["model"], str)
+        assert all(
+            isinstance(choice["index"], int) and isinstance(choice["delta"], dict) for choice in chunk["choices"]
+        )
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(ANY | st.builds(lambda choice: {"choices": [choice]}, ANY), st.sampled_from([200, 400, 429, 500]))
+def test_whatever_an_upstream_answers_is_a_reply_or_a_failure(body: Any, status: int) -> None:
+    """No shape of JSON raises, whole or as the chunks of a stream."""
+    outcome = OpenAI().decode(status, {}, orjson.dumps(body), "m")
+    if isinstance(outcome, Reply):
+        assert isinstance(outcome.model, str)
+        chunks, last = as_chunks(outcome.body)
+        assert len(chunks) == len(last["choices"])
+    else:
+        assert isinstance(outcome.message, str)

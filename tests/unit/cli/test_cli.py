@@ -1,0 +1,182 @@
+"""The commands that need no cluster: what they print, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cli import main
+from orchestrator.config.load import default_config, load
+from tests.upstream import completion, delta
+
+POOLS = {
+    "pools": [
+        {"provider": "openai", "left_out": "OPENAI_API_KEY is not set"},
+        {"provider": "gone", "problem": "TimeoutError"},
+        {"provider": "fine", "in_flight": 1, "queued": 2, "sessions": 3, "accounts": [{"misconfigured": None, "models": {}}]},
+        {"provider": "ill", "accounts": [{"misconfigured": "HTTP 401", "models": {
+            "m": {"breaker": "open"}, "n": {"breaker": "closed"}}}]},
+    ]
+}  # fmt: skip
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """Just enough of an endpoint."""
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        rows = [{"id": name, "object": "model", "created": 0, "owned_by": "x"} for name in ("tier:fast", "a/b")]
+        self._json(200, {"object": "list", "data": rows} if self.path == "/v1/models" else POOLS)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if body["model"] == "tier:x":
+            self._json(
+                404, {"error": {"message": "unknown model 'tier:x'", "type": "x", "param": "model", "code": "x"}}
+            )
+        elif body["model"] == "down":
+            self._json(502, {"error": {"message": "all candidates failed", "type": "x", "param": None, "code": "x"}})
+        elif body.get("stream"):
+            chunks = [delta("m", {"content": word}) for word in ("one ", "two")] + [{**delta("m", {}), "choices": []}]
+            self._send(
+                200, "text/event-stream", "".join(f"data: {json.dumps(c)}\n\n" for c in chunks) + "data: [DONE]\n\n"
+            )
+        else:
+            self._json(200, completion("m"))
+
+    def _json(self, status: int, body: Any) -> None:
+        self._send(status, "application/json", json.dumps(body))
+
+    def _send(self, status: int, kind: str, text: str) -> None:
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+
+
+Run = tuple[int, str, str]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    def one(*arguments: str) -> Run:
+        code = main(arguments)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return one
+
+
+def test_ask(run: Any, url: str) -> None:
+    """The answer's text, or all of it as JSON; streamed too."""
+    assert (0, "alpha beta gamma\n", "") == run("ask", "m", "hi", "--url", url)
+    assert (0, "one two\n", "") == run("ask", "m", "hi", "--stream", "--url", url)
+    code, out, _ = run("ask", "m", "hi", "--json", "--url", url)
+    assert (0, "up-1") == (code, json.loads(out)["id"])
+    code, out, _ = run("ask", "m", "hi", "--json", "--stream", "--url", url)
+    assert (0, 3) == (code, len([json.loads(line) for line in out.splitlines()]))
+
+
+def test_ask_in_vain(run: Any, url: str) -> None:
+    """2 where the question is wrong, 1 where nobody can answer."""
+    assert (2, "", "unknown model 'tier:x'\n") == run("ask", "tier:x", "hi", "--url", url)
+    assert (1, "", "all candidates failed\n") == run("ask", "down", "hi", "--url", url)
+    nowhere = "http://127.0.0.1:1/v1"
+    away = f"{nowhere} cannot be reached: is `orchestrator serve` running there?\n"
+    for command in (("ask", "m", "hi"), ("models",), ("pools",)):
+        assert (1, "", away) == run(*command, "--url", nowhere)
+
+
+def test_models(run: Any, url: str) -> None:
+    """One a line."""
+    assert (0, "tier:fast\na/b\n", "") == run("models", "--url", url)
+    assert ["tier:fast", "a/b"] == json.loads(run("models", "--json", "--url", url)[1])
+
+
+def test_pools(run: Any, url: str) -> None:
+    """A table, with what ails each."""
+    code, out, _ = run("pools", "--url", url)
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert code == 0
+    assert [
+        "provider in flight queued sessions state",
+        "openai - - - OPENAI_API_KEY is not set",
+        "gone - - - TimeoutError",
+        "fine 1 2 3 ok",
+        "ill - - - HTTP 401; m: open",
+    ] == lines
+    assert POOLS["pools"] == json.loads(run("pools", "--json", "--url", url)[1])
+
+
+def test_check(run: Any, tmp_path: Path) -> None:
+    """What is there and what was left out; or each problem, and 2."""
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text("providers: {sim: {simulate: {}}, openai: {optional: true, api_key: '${NOT_SET_ANYWHERE}'}}")
+    bad.write_text("providers: {sim: {}}")
+    left_out = "left out: openai: NOT_SET_ANYWHERE is not set\n"
+    assert (0, f"{good}: providers sim; tiers none\n{left_out}", "") == run("check", str(good))
+    found = json.loads(run("check", "--json", str(good))[1])
+    assert (True, ["sim"], ["openai"]) == (found["ok"], found["providers"], list(found["left_out"]))
+    code, out, err = run("check", str(bad))
+    assert (2, "", True) == (code, out, err.startswith(f"{bad}:1: providers.sim: needs exactly one of"))
+    code, out, _ = run("check", "--json", str(bad))
+    assert (2, False, 1) == (code, json.loads(out)["ok"], len(json.loads(out)["problems"]))
+
+
+def test_the_default_configuration_needs_nothing() -> None:
+    """No key, no network: the simulated provider is always there."""
+    assert ["sim"] == list(load(default_config(), {}).providers)
+
+
+@pytest.mark.parametrize("arguments", [(), ("serve", "--port", "x"), ("serve", "--port", "70000"), ("nothing",)])
+def test_bad_arguments(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """2, and what would be right."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert 2 == ended.value.code
+    assert "usage: orchestrator" in capsys.readouterr().err
+
+
+def test_simulate_serves_until_it_is_told_to_stop() -> None:
+    """One line with its address; Ctrl-C ends it. A port in use is refused."""
+    command = [sys.executable, "-m", "orchestrator.cli", "simulate"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().removeprefix("ready ").strip()
+        port = address.split(":")[2].removesuffix("/v1")
+        second = subprocess.run([*command, "--port", port], capture_output=True, text=True, timeout=30, check=False)
+        began_s = time.perf_counter()
+        process.send_signal(2)
+        assert 0 == process.wait(10)
+        assert time.perf_counter() - began_s < 5
+    assert (2, True) == (second.returncode, second.stderr.startswith(f"--port: {port} cannot be used"))
+
+
+def test_ctrl_c_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """130, as shells have it, without a traceback."""
+
+    def interrupted(*_: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orchestrator.cli.check.run", interrupted)
+    assert 130 == main(["check", "x"])

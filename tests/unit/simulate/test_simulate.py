@@ -1,0 +1,169 @@
+"""The simulated and the replaying provider, over HTTP as callers see them."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from orchestrator.config.settings import Latency, Replay, Simulate
+from orchestrator.simulate.answers import draw_s, last_user_text, pieces_of
+from orchestrator.simulate.server import Server, start
+
+PARTS = [{"type": "text", "text": "two "}, {"type": "image_url"}, {"type": "text", "text": "parts"}]
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Server]:
+    server = await start(Simulate(Latency(0, 0), 100_000), name="sim")
+    yield server
+    await server.stop()
+
+
+async def ask(server: Server, model: str, **fields: Any) -> httpx.Response:
+    body = {"model": model, "messages": [{"role": "user", "content": "hello there"}], **fields}
+    async with httpx.AsyncClient(timeout=10) as http:
+        return await http.post(f"{server.base_url}/chat/completions", json=body)
+
+
+def text(answer: httpx.Response) -> str:
+    return str(answer.json()["choices"][0]["message"]["content"])
+
+
+async def test_it_says_that_it_is_simulated(sim: Server) -> None:
+    """In the text, and in the fingerprint."""
+    answer = await ask(sim, "chat")
+    assert text(answer).startswith("[simulated by sim, model chat] You said: hello there ")
+    assert "simulated" == answer.json()["system_fingerprint"]
+    usage = answer.json()["usage"]
+    assert usage["prompt_tokens"] + usage["completion_tokens"] == usage["total_tokens"]
+
+
+async def test_the_same_seed_gives_the_same_answers() -> None:
+    """Call by call; another seed gives others."""
+    found = []
+    for seed in (1, 1, 2):
+        server = await start(Simulate(Latency(0, 0), 100_000, seed=seed), name="sim")
+        found.append([text(await ask(server, "chat")) for _ in range(3)])
+        await server.stop()
+    assert found[0] == found[1] != found[2]
+
+
+async def test_knobs(sim: Server) -> None:
+    """Latency, tokens, errors, and echo; `n` choices; a limit on tokens."""
+    began_s = time.perf_counter()
+    assert 7 == (await ask(sim, "latency-0.1+tokens-7+rate-0")).json()["usage"]["completion_tokens"]
+    assert 0.1 <= time.perf_counter() - began_s < 1
+    assert "hello there" == text(await ask(sim, "echo"))
+    failed = await ask(sim, "error-503")
+    assert (503, "server_error") == (failed.status_code, failed.json()["error"]["type"])
+    assert 400 <= (await ask(sim, "error-429")).status_code < 500
+    assert 2 == len((await ask(sim, "echo", n=2)).json()["choices"])
+    short = await ask(sim, "tokens-50", max_tokens=3)
+    assert ("length", 3) == (short.json()["choices"][0]["finish_reason"], short.json()["usage"]["completion_tokens"])
+
+
+async def test_errors_at_their_rate() -> None:
+    """A share of the calls, by the seed."""
+    server = await start(Simulate(Latency(0, 0), 100_000, error_rate=0.5), name="sim")
+    statuses = [(await ask(server, "chat")).status_code for _ in range(40)]
+    await server.stop()
+    assert 8 < statuses.count(500) < 32
+    assert {200, 500} == set(statuses)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"{", "the body is not JSON"), (b"[]", "'model' is missing"), (b'{"model": "x"}', "'messages' is missing")],
+)
+async def test_bad_requests(sim: Server, content: bytes, reason: str) -> None:
+    """Refused as OpenAI does."""
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(f"{sim.base_url}/chat/completions", content=content)
+    assert (400, reason) == (answer.status_code, answer.json()["error"]["message"])
+
+
+async def test_the_other_paths(sim: Server) -> None:
+    """Models, counters, and nothing else."""
+    async with httpx.AsyncClient() as http:
+        models = await http.get(f"{sim.base_url}/models")
+        health = await http.get(f"{sim.base_url.removesuffix('/v1')}/health")
+        other = await http.get(f"{sim.base_url}/other")
+    assert ["chat"] == [row["id"] for row in models.json()["data"]]
+    assert {"status": "ok", "in_flight": 0, "peak": 0, "served": 0} == health.json()
+    assert 404 == other.status_code
+
+
+async def test_a_stream_keeps_its_pace(sim: Server) -> None:
+    """Ten tokens at 100 a second take a tenth of a second; usage comes when it is asked for."""
+    body = {"model": "tokens-10+rate-100", "messages": [{"role": "user", "content": "x"}], "stream": True, "n": 2}
+    began_s = time.perf_counter()
+    async with httpx.AsyncClient() as http:
+        plain = await http.post(f"{sim.base_url}/chat/completions", json=body)
+        seconds = time.perf_counter() - began_s
+        counted = await http.post(
+            f"{sim.base_url}/chat/completions", json={**body, "stream_options": {"include_usage": True}}
+        )
+    assert 0.08 < seconds < 1
+    chunks = [orjson.loads(line[6:]) for line in plain.text.split("\n") if line.startswith("data: {")]
+    assert 22 == len(chunks)
+    assert "usage" not in chunks[-1]
+    assert 20 == orjson.loads(counted.text.split("data: ")[-2])["usage"]["completion_tokens"]
+
+
+async def test_recordings_are_replayed_to_the_byte(tmp_path: Path) -> None:
+    """Found by the last user message; an unknown model or question is a 404."""
+    odd = " two  spaces\n\n\tand a tab, \u00e9\u4e2d \U0001f600 "
+    (tmp_path / "q.jsonl").write_bytes(orjson.dumps({"id": "1", "prompt": "two parts"}) + b"\n\n")
+    (tmp_path / "r.jsonl").write_bytes(orjson.dumps({"id": "1", "output": odd}) + b"\n")
+    replay = Replay({"m": str(tmp_path / "r.jsonl")}, str(tmp_path / "q.jsonl"), Latency(0, 0), 100_000)
+    server = await start(replay, name="rec")
+    messages = [{"role": "user", "content": PARTS}, {"role": "assistant", "content": "x"}]
+    assert odd == text(await ask(server, "m", messages=messages))
+    codes = [(await ask(server, "m")).json()["error"]["code"], (await ask(server, "x")).json()["error"]["code"]]
+    await server.stop()
+    assert ["recording_not_found", "model_not_found"] == codes
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"id": "1"}', '{"id": 1, "prompt": "x"}'])
+async def test_a_recording_that_cannot_be_read(tmp_path: Path, line: str) -> None:
+    """File and line are named."""
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"id": "0", "prompt": "x"}\n' + line)
+    with pytest.raises(ValueError, match=r"q\.jsonl:2: is not a JSON object with the strings id, prompt"):
+        await start(Replay({}, str(path)), name="rec")
+
+
+def test_latencies_have_their_median_and_p99() -> None:
+    """Over many draws, within a tenth."""
+    rng = random.Random(1)
+    draws = sorted(draw_s(Latency(0.4, 3.0), rng) for _ in range(20_000))
+    assert draws[10_000] == pytest.approx(0.4, rel=0.1)
+    assert draws[19_800] == pytest.approx(3.0, rel=0.1)
+    assert {0.4} == {draw_s(Latency(0.4, 0.1), rng) for _ in range(10)}
+
+
+@pytest.mark.parametrize("sample", ["", "a", " a", "a b", "a\n\n b ", "\t", "é 中 😀"])
+def test_pieces_joined_are_the_text(sample: str) -> None:
+    """Nothing is lost at the seams."""
+    assert sample == "".join(pieces_of(sample))
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        ([], ""),
+        (["x", {"role": "assistant", "content": "a"}], ""),
+        ([{"role": "user", "content": "a"}, {"role": "user", "content": PARTS}], "two parts"),
+        ([{"role": "user", "content": None}], ""),
+    ],
+)
+def test_the_last_user_message(messages: list[Any], expected: str) -> None:
+    """Its text, its parts joined."""
+    assert expected == last_user_text(messages)

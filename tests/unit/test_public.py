@@ -1,0 +1,54 @@
+"""What may be imported from the package, and what its errors promise."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+import orchestrator
+from orchestrator import BadChoice, CallFailed, ConfigError, OrchestratorError, UnknownSelector
+from orchestrator.types import Failure, FailureKind
+
+LATER = Failure(FailureKind.SERVER_ERROR, "a/b: HTTP 503")
+NEVER = Failure(FailureKind.MALFORMED, "a/b: HTTP 400")
+
+
+def test_the_public_names() -> None:
+    """These, and no others; adding one is a decision."""
+    assert ["BadChoice", "CallFailed", "ConfigError", "OrchestratorError", "UnknownSelector", "__version__"] == sorted(
+        orchestrator.__all__
+    )
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        orchestrator.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "retryable"),
+    [
+        (ConfigError(("f:1: a: no", "f:2: b: no")), "f:1: a: no\nf:2: b: no", False),
+        (UnknownSelector("x", ("a", "b"), "no KEY"), "unknown model 'x' (left out: no KEY); did you mean a, b?", False),
+        (UnknownSelector("x"), "unknown model 'x'", False),
+        (BadChoice("models", "has to be a list"), "models: has to be a list", False),
+        (CallFailed(LATER), "server_error: a/b: HTTP 503", True),
+        (CallFailed(NEVER), "invalid_request: a/b: HTTP 400", False),
+    ],
+)  # fmt: skip
+def test_errors_say_what_and_survive_pickling(error: OrchestratorError, text: str, retryable: bool) -> None:
+    """Text, kin, and whether trying again may help: the same on the other side of a process."""
+    for one in (error, pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert (type(error), text, retryable) == (type(one), str(one), one.retryable)
+        assert isinstance(one, OrchestratorError)
+
+
+def test_a_pool_loads_no_more_than_it_needs() -> None:
+    """Each of these costs every pool actor memory: 12 MB for pydantic alone."""
+    code = (
+        "import sys, orchestrator.endpoint, orchestrator.config.settings, orchestrator.simulate.server\n"
+        "print([name for name in ('pydantic', 'yaml', 'openai', 'ray', 'starlette') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert "[]\n" == ran.stdout
