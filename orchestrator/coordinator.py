@@ -94,12 +94,13 @@ class Coordinator:
         return budget
 
     async def models(self) -> list[Json]:
-        """What /v1/models lists: tiers, then every provider's models."""
-        rows = [_row(selector, "orchestrator") for selector in self._selectors.listed() if selector.startswith("tier:")]
+        """What /v1/models lists: tiers, aliases, then every provider's models."""
+        rows: list[Json] = []
         for provider in self.config.providers.values():
             names = provider.models if provider.models is not None else await self._pools.models(provider.name)
             rows += [_row(f"{provider.name}/{model}", provider.name) for model in names]
-        return rows
+        own = [f"tier:{name}" for name in self.config.tiers] + self._selectors.aliases([row["id"] for row in rows])
+        return [_row(name, "orchestrator") for name in own] + rows
 
     async def pools(self) -> list[Json]:
         """What /admin/pools shows; providers that were left out stand there with their reason."""

@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Callable
 
 from orchestrator.config.settings import Provider
 from orchestrator.dialects import DIALECTS, StreamDecoder
+from orchestrator.providers import credentials
 from orchestrator.resilience import retry
 from orchestrator.resilience.admission import Admission, Permit
 from orchestrator.resilience.budget import Budget
@@ -50,27 +51,64 @@ class Endpoint:
         *,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
+        before: Endpoint | None = None,
     ) -> None:
         self.provider = provider
-        self._keys: tuple[str | None, ...] = keys or (None,)
-        self._transport = transport or Transport(provider.connections, provider.timeouts)
         self._dialect = DIALECTS[provider.dialect]
         self._clock = clock
-        self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
-        self._gate = Gate(Admission(provider, len(self._keys), clock(), self._rng), clock)
-        self._budget = Budget(RETRY_SHARE, clock())
         self._listed: tuple[float, tuple[str, ...]] | None = None
         self._draining: set[asyncio.Task[None]] = set()
+        self._calls = 0
+        """Calls and streams that have not ended."""
+        self._shared = False
+        """Whether the transport has gone over to a successor."""
+        accounts: tuple[str | None, ...] = keys or (None,)
+        if before is None:
+            self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
+            self._gate = Gate(Admission(provider, accounts, clock(), self._rng), clock)
+            self._budget = Budget(RETRY_SHARE, clock())
+            self._transport = transport or Transport(provider.connections, provider.timeouts)
+        else:
+            self._rng, self._gate, self._budget = before._rng, before._gate, before._budget
+            self._gate.configure(provider, accounts)
+            same = (provider.connections, provider.timeouts.connect_s)
+            before._shared = same == (before.provider.connections, before.provider.timeouts.connect_s)
+            own = before._transport if before._shared else Transport(provider.connections, provider.timeouts)
+            self._transport = own
+
+    def successor(self, provider: Provider, keys: tuple[str, ...]) -> Endpoint:
+        """The endpoint by other settings, which takes over queue, semaphore, health and budget.
+
+        Calls of this one go on by their own settings, and count: the semaphore holds across the change. `retire` follows.
+        """
+        return Endpoint(provider, keys, clock=self._clock, before=self)
+
+    async def retire(self) -> None:
+        """Waits for the calls of an endpoint that has a successor, and closes what nobody uses any more."""
+        while self._calls:
+            await asyncio.sleep(0.2)
+        if not self._shared:
+            await self._transport.aclose()
 
     async def call(self, request: Request, model: str, *, extra: bool = False) -> Reply | Failure:
         """A whole answer, or why there is none. Raises nothing but CancelledError."""
-        outcome = await self._tries(request, model, extra)
+        self._calls += 1
+        try:
+            outcome = await self._tries(request, model, extra)
+        finally:
+            self._calls -= 1
         assert not isinstance(outcome, EndpointStream)
         return outcome
 
     async def open(self, request: Request, model: str, *, extra: bool = False) -> EndpointStream | Failure:
         """A stream whose first token has come, or why there is none. Raises nothing but CancelledError."""
-        outcome = await self._tries(request, model, extra)
+        self._calls += 1
+        outcome: Reply | Failure | EndpointStream | None = None
+        try:
+            outcome = await self._tries(request, model, extra)
+        finally:
+            if not isinstance(outcome, EndpointStream):
+                self._calls -= 1
         assert not isinstance(outcome, Reply)
         return outcome
 
@@ -132,11 +170,12 @@ class Endpoint:
     async def _send(
         self, request: Request, model: str, permit: Permit, held: _Held, deadline_s: float
     ) -> Reply | Failure | EndpointStream:
-        call = self._dialect.encode(request, model, self._keys[permit.account.index])
+        call = self._dialect.encode(request, model)
+        headers = {**call.headers, **credentials(self.provider.key_header, permit.account.key)}
         response: Response | None = None
         kept = False
         try:
-            response = await self._transport.send(self.provider.base_url + call.path, call.headers, call.content)
+            response = await self._transport.send(self.provider.base_url + call.path, headers, call.content)
             held.status = response.status
             if not request.stream or response.status != 200:
                 return self._dialect.decode(response.status, response.headers, await response.read(), model)
@@ -206,8 +245,7 @@ class Endpoint:
         return self._listed[1]
 
     async def _ask_models(self) -> tuple[str, ...]:
-        key = self._keys[0]
-        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        headers = credentials(self.provider.key_header, self._gate.admission.accounts[0].key)
         try:
             async with asyncio.timeout(self.provider.timeouts.connect_s):
                 response = await self._transport.send(
@@ -215,7 +253,8 @@ class Endpoint:
                 )
                 try:
                     if response.status == 200:
-                        return self._dialect.decode_models(await response.read())
+                        names = self._dialect.decode_models(await response.read())
+                        return tuple(name.removeprefix(self.provider.model_prefix) for name in names)
                     reason = f"HTTP {response.status}"
                 finally:
                     await response.aclose()
@@ -229,7 +268,8 @@ class Endpoint:
         self.drain()
         for task in self._draining:
             task.cancel()
-        await self._transport.aclose()
+        if not self._shared:
+            await self._transport.aclose()
 
 
 class _Held:
@@ -254,6 +294,11 @@ class _Held:
         self._start_s = start_s
         self.status: int | None = None
         self.first_token_s: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the permit has been given back."""
+        return self._permit.released
 
     def elapsed_s(self) -> float:
         """Since the try began."""
@@ -335,6 +380,8 @@ class EndpointStream:
         return pieces
 
     async def _end(self, last: Finish | Failure) -> Finish | Failure:
+        if not self._held.ended:
+            self._endpoint._calls -= 1
         tries = self._held.end(last)
         if isinstance(last, Finish):
             self._endpoint.discard(self._response, self._body)
@@ -350,7 +397,7 @@ class EndpointStream:
     async def aclose(self) -> None:
         """Closes the upstream connection at once; harmless after the end."""
         self._ended = True
-        released = self._held._permit.released
-        self._held.end(Failure(FailureKind.CANCELLED, "cancelled"))
-        if not released:
+        if not self._held.ended:
+            self._endpoint._calls -= 1
+            self._held.end(Failure(FailureKind.CANCELLED, "cancelled"))
             await self._response.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
@@ -27,6 +28,8 @@ class Selectors:
         self._plain: dict[str, Route] = {}
         for name in config.tiers:
             self._tier(name)
+        self._patterns = sorted((a for a in config.aliases if "*" in a), key=len, reverse=True)
+        """Aliases with a star, the longest and so the most particular first."""
 
     def _tier(self, name: str) -> Route:
         route = self._tiers.get(name)
@@ -58,11 +61,26 @@ class Selectors:
         if plain is None:
             provider, _, model = selector.partition("/")
             if provider not in self._config.providers or not model:
-                raise self._unknown(selector)
+                meant = self._meant(selector)
+                if meant is None:
+                    raise self._unknown(selector)
+                return self.resolve(meant)
             if len(self._plain) >= CACHED:
                 self._plain.clear()
             plain = self._plain[selector] = Route(selector, _FIRST, (Candidate(provider, model),))
         return plain
+
+    def _meant(self, name: str) -> str | None:
+        """The selector that an alias stands for; None: it is no alias."""
+        aliases = self._config.aliases
+        if name in aliases and "*" not in name:
+            return aliases[name]
+        for pattern in self._patterns:
+            before, _, after = pattern.partition("*")
+            rest = len(name) - len(before) - len(after)
+            if rest > 0 and name.startswith(before) and name.endswith(after):
+                return aliases[pattern].replace("*", name[len(before) : len(before) + rest])
+        return None
 
     def _chosen(self, selector: str, override: dict[str, Any]) -> Route:
         choice = dict(override)
@@ -103,6 +121,18 @@ class Selectors:
         return UnknownSelector(selector, tuple(near[:3]), reason)
 
     def listed(self) -> list[str]:
-        """Tiers, and the models that the configuration itself lists."""
+        """Tiers, aliases, and the models that the configuration itself lists."""
         models = [f"{p.name}/{model}" for p in self._config.providers.values() for model in p.models or ()]
-        return [f"tier:{name}" for name in self._config.tiers] + models
+        return [f"tier:{name}" for name in self._config.tiers] + self.aliases(models) + models
+
+    def aliases(self, models: Iterable[str]) -> list[str]:
+        """The bare names that can be asked for: a star stands for whatever it fits among `models`."""
+        names = [alias for alias in self._config.aliases if "*" not in alias]
+        for pattern in self._patterns:
+            before, _, after = self._config.aliases[pattern].partition("*")
+            names += [
+                pattern.replace("*", model[len(before) : len(model) - len(after)])
+                for model in models
+                if len(model) > len(before) + len(after) and model.startswith(before) and model.endswith(after)
+            ]
+        return list(dict.fromkeys(names))

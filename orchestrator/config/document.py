@@ -13,7 +13,7 @@ No message repeats a value that came out of a variable: it may be a key. `shown`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -61,9 +61,11 @@ class TooManyProblems(Exception):
 class Document:
     """A document's data, its lines, and what is wrong with it so far."""
 
-    def __init__(self, source: str, env: Mapping[str, str]) -> None:
+    def __init__(self, source: str, env: Mapping[str, str], answers: Callable[[str], bool]) -> None:
         self.source = clean(source, 500)
         self.env = env
+        self.answers = answers
+        """Whether somebody listens at an address: asked for optional providers that run on this machine."""
         self.data: Any = None
         self.problems: list[str] = []
         self.missing: dict[Path, str] = {}

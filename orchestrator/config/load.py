@@ -7,20 +7,29 @@ provider that needs it, or a variable that is not set, is left out and listed wi
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from orchestrator.config import schema
+from orchestrator.config.aliases import read_aliases
 from orchestrator.config.document import MAX_BYTES, Document, TooManyProblems, near
-from orchestrator.config.provider import Unavailable, read_provider
+from orchestrator.config.provider import PROBE_S, Unavailable, read_provider
 from orchestrator.config.sections import read_section
 from orchestrator.config.settings import Config, Provider, Server
 from orchestrator.config.strategy import LATER
 from orchestrator.config.tiers import Tiers
 from orchestrator.errors import ConfigError
 
-_ROOT = {"providers", "tiers", "server"}
-_PLANNED = {"aliases", "users", "rollout", "pricing", "ledger", "cache"}
+_ROOT = {"providers", "aliases", "tiers", "users", "rollout", "pricing", "ledger", "cache", "server"}
+_PLANNED: dict[str, type] = {
+    "rollout": schema.Rollout,
+    "pricing": schema.Pricing,
+    "ledger": schema.Ledger,
+    "cache": schema.Cache,
+}
 
 
 def default_config() -> str:
@@ -30,9 +39,26 @@ def default_config() -> str:
     return str(beside if beside.is_file() else package / "data" / "default.yaml")
 
 
-def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Config:
-    """Reads a configuration file. Raises ConfigError with what is wrong in it."""
-    document = Document(str(path), os.environ if env is None else env)
+def answers(url: str) -> bool:
+    """Whether somebody accepts connections at an address of this machine."""
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), PROBE_S):
+            return True
+    except OSError:
+        return False
+
+
+def load(
+    path: str | os.PathLike[str],
+    env: Mapping[str, str] | None = None,
+    answers: Callable[[str], bool] = answers,
+) -> Config:
+    """Reads a configuration file. Raises ConfigError with what is wrong in it.
+
+    `answers` says whether somebody listens at an address: an optional provider of this machine is left out otherwise.
+    """
+    document = Document(str(path), os.environ if env is None else env, answers)
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -44,7 +70,7 @@ def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> 
 
 def load_mapping(data: Any, env: Mapping[str, str] | None = None, source: str = "<inline>") -> Config:
     """The same for data that are at hand. Relative paths start at the current folder."""
-    document = Document(source, os.environ if env is None else env)
+    document = Document(source, os.environ if env is None else env, answers)
     return _config(document, Path.cwd(), data)
 
 
@@ -68,19 +94,18 @@ def _config(document: Document, folder: Path, content: Any) -> Config:
 def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
     """What a document says; of no use if it has problems."""
     for key in root:
-        if key in _PLANNED:
-            document.problem((key,), f"'{key}' {LATER}")
-        elif key not in _ROOT:
-            document.problem((key,), "unknown key" + near(key, _ROOT | _PLANNED))
+        if key not in _ROOT:
+            document.problem((key,), "unknown key" + near(key, _ROOT))
     lacking = {at: variable for at, variable in document.missing.items() if at[:1] != ("providers",)}
     for at, variable in lacking.items():
         what = f"the environment variable {variable} is not set; export it, or give a default: ${{{variable}:-…}}"
         document.problem(at, what)
     # What lacks a variable is not looked at any further: there would be nothing but more of the same.
     root = {key: value for key, value in root.items() if all(at[0] != key for at in lacking)}
+    _read_planned(document, root)
     server = root.get("server")
     if isinstance(server, dict) and "keys" in server:
-        document.problem(("server", "keys"), LATER)
+        _read_caller_keys(document, server["keys"])
         server = {key: value for key, value in server.items() if key != "keys"}
     serving = read_section(document, ("server",), Server, server)
     providers: dict[str, Provider] = {}
@@ -99,7 +124,46 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
             if read is not None:
                 providers[name], keys[name] = read
     tiers = Tiers(document, providers, set(named))
-    tiers.read(root.get("tiers"))
+    written = root.get("tiers")
+    tiers.read(written)
+    aliases = read_aliases(
+        document, root.get("aliases"), providers, set(named), written if isinstance(written, dict) else {}
+    )
+    # A tier that was left out takes its aliases along.
+    aliases = {a: to for a, to in aliases.items() if not to.startswith("tier:") or to not in tiers.left_out}
     if left_out and not providers and not document.problems:
         document.problem(("providers",), f"all were left out: {'; '.join(f'{k}: {v}' for k, v in left_out.items())}")
-    return Config(providers, tiers.tiers, serving or Server(), keys, {**left_out, **tiers.left_out}, document.source)
+    left_out = {**left_out, **tiers.left_out}
+    return Config(providers, tiers.tiers, aliases, serving or Server(), keys, left_out, document.source)
+
+
+def _read_planned(document: Document, root: dict[str, Any]) -> None:
+    """What is not built yet is validated all the same, and then refused unless it asks for nothing."""
+    for key, section in _PLANNED.items():
+        if root.get(key) is None:
+            continue
+        read = read_section(document, (key,), section, root[key])
+        if read is not None and not (isinstance(read, schema.Cache) and read.ttl_s == 0):
+            document.problem((key,), f"'{key}' {LATER}")
+    users = root.get("users")
+    if users is None:
+        return
+    if not isinstance(users, str | dict):
+        document.problem(("users",), "has to be a folder beside this file, or a mapping of users")
+        return
+    good = True
+    for name, user in users.items() if isinstance(users, dict) else ():
+        # Inline, the name need not be said twice.
+        whole = {"user": name, **user} if isinstance(user, dict) else user
+        good &= read_section(document, ("users", name), schema.User, whole) is not None
+    if good:
+        document.problem(("users",), f"'users' {LATER}")
+
+
+def _read_caller_keys(document: Document, keys: Any) -> None:
+    if not isinstance(keys, list):
+        document.problem(("server", "keys"), "has to be a list")
+        return
+    read = [read_section(document, ("server", "keys", i), schema.CallerKey, key) for i, key in enumerate(keys)]
+    if read and None not in read:
+        document.problem(("server", "keys"), f"'keys' {LATER}")

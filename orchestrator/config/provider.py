@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields, replace
 from pathlib import Path as File
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from orchestrator.config import settings
+from orchestrator.config import schema, settings
 from orchestrator.config.document import Document, Path, near
 from orchestrator.config.sections import read_section
 from orchestrator.config.settings import Provider
@@ -24,10 +26,11 @@ SECTIONS: dict[str, type] = {
     "simulate": settings.Simulate,
     "replay": settings.Replay,
 }
-KEYS = {"preset", "base_url", "api_key", "optional", "models", *SECTIONS}
-PLANNED = {"vllm", "command", "health", "model_options"}
+KEYS = {"preset", "base_url", "api_key", "optional", "models", "model_options", "health", "vllm", "command", *SECTIONS}
 KINDS = ("base_url", "simulate", "replay")
 """Where the answers come from: one of these, or a preset's base URL."""
+PROBE_S = 0.25
+"""How long a provider on this machine may take to accept a connection."""
 
 
 class Unavailable(Exception):
@@ -77,10 +80,10 @@ class _Entry:
         if not isinstance(raw.get("optional", False), bool):
             self._problem("optional", "has to be true or false")
         for key in raw:
-            if key in PLANNED:
-                self._later(key, f"'{key}'")
-            elif key not in KEYS:
-                self._problem(key, "unknown key" + near(key, KEYS | PLANNED))
+            if key not in KEYS:
+                self._problem(key, "unknown key" + near(key, KEYS))
+        if self._planned():
+            return None
         own = [kind for kind in KINDS if kind in raw]
         row, good = self._preset(name, own)
         if not good:
@@ -95,15 +98,73 @@ class _Entry:
         }
         if isinstance(replay := sections.get("replay"), settings.Replay):
             sections["replay"] = self._replay(replay)
-        base_url = self._base_url() if "base_url" in raw else ""
+        base_url = self._base_url(raw["base_url"]) if "base_url" in raw else self._row_url(row) if row else ""
+        if row and row.local and self._optional and not self._document.answers(base_url):
+            raise Unavailable(f"nothing answers at {base_url}")
         provider = Provider(
             name,
             row.dialect if row else "openai",
-            base_url or (row.base_url if row else ""),
+            base_url,
+            row.key_header if row else "authorization",
+            row.model_prefix if row else "",
             models=self._models(sections),
+            model_options={**(row.model_options if row else {}), **self._model_options(row)},
             **{key: value for key, value in sections.items() if value is not None},
         )
-        return Read(provider, self._api_keys(row.key_variable if row else None))
+        return Read(provider, self._api_keys(row))
+
+    def _planned(self) -> bool:
+        """What is not built yet is validated all the same. Says whether there is nothing to call without it."""
+        raw = self._raw
+        path = (*self._path, "vllm")
+        if "vllm" in raw and read_section(self._document, path, schema.Vllm, raw["vllm"]) is not None:
+            self._later("vllm", "'vllm'")
+        if "command" in raw:
+            command = raw["command"]
+            if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
+                self._problem("command", "has to be a list of words: the program and its arguments")
+            else:
+                self._later("command", "'command'")
+        if "health" in raw:
+            health = read_section(self._document, (*self._path, "health"), schema.Health, raw["health"])
+            if health is not None and health.every_s:
+                self._later(("health", "every_s"), "a probe")
+        return "vllm" in raw or "command" in raw
+
+    def _row_url(self, row: Preset) -> str:
+        """The preset's address, its variables filled in."""
+
+        if not row.base_url:
+            self._problem((), "needs a base_url: where it runs is for you to say")
+            return ""
+        url = row.base_url
+        for name in re.findall(r"\$\{(\w+)\}", url):
+            value = self._document.env.get(name)
+            if not value:
+                if self._optional:
+                    raise Unavailable(f"{name} is not set")
+                self._problem((), f"the environment variable {name} is not set; export it, or give a base_url")
+                return ""
+            url = url.replace(f"${{{name}}}", value.rstrip("/"))
+        return self._base_url(url)
+
+    def _model_options(self, row: Preset | None) -> dict[str, settings.ModelOptions]:
+        """The configured options, each over what the preset knows of that model."""
+        raw = self._raw.get("model_options")
+        if raw is None:
+            return {}
+        path: Path = (*self._path, "model_options")
+        if not isinstance(raw, dict):
+            self._document.problem(path, "has to be a mapping of models' names")
+            return {}
+        known = Provider("", model_options=row.model_options if row else {})
+        found = {}
+        for model, options in raw.items():
+            read = read_section(self._document, (*path, model), settings.ModelOptions, options)
+            if read is not None:
+                said = {one.name: getattr(read, one.name) for one in fields(read) if one.name in (options or {})}
+                found[model] = replace(known.options_of(model.removesuffix("*")), **said)
+        return found
 
     def _variables(self) -> bool:
         """Whether all are there; what lacks one is not looked at any further."""
@@ -119,7 +180,7 @@ class _Entry:
         """The row of a preset, if there is one; False: what was named cannot be used."""
         named = "preset" in self._raw
         preset = self._raw.get("preset") if named else name
-        if not named and own:
+        if not named and own and (own != ["base_url"] or name not in {*PRESETS, *PLANNED_PRESETS}):
             return None, True
         if isinstance(preset, str) and preset in PLANNED_PRESETS:
             self._later("preset" if named else (), f"the preset '{preset}'")
@@ -158,8 +219,7 @@ class _Entry:
         questions = absolute(("replay", "questions"), replay.questions)
         return settings.Replay(files, questions, replay.latency_s, replay.tokens_per_s, replay.seed)
 
-    def _base_url(self) -> str:
-        url = self._raw["base_url"]
+    def _base_url(self, url: Any) -> str:
         parts = urlsplit("")
         try:
             parts = urlsplit(url if isinstance(url, str) else "")
@@ -173,14 +233,14 @@ class _Entry:
             self._problem("base_url", "may hold neither credentials nor a query; a key belongs in api_key")
         return str(url).rstrip("/")
 
-    def _api_keys(self, variable: str | None) -> tuple[str, ...]:
+    def _api_keys(self, row: Preset | None) -> tuple[str, ...]:
         value = self._raw.get("api_key")
-        if value is None and variable is not None:
-            value = self._document.env.get(variable)
-            if not value:
+        if value is None and row is not None:
+            value = self._document.env.get(row.key_variable)
+            if not value and row.key_needed:
                 if self._optional:
-                    raise Unavailable(f"{variable} is not set")
-                self._problem("api_key", f"is missing; set the environment variable {variable}")
+                    raise Unavailable(f"{row.key_variable} is not set")
+                self._problem("api_key", f"is missing; set the environment variable {row.key_variable}")
         values = value if isinstance(value, list) else [value]
         if not all(one is None or (isinstance(one, str | int) and not isinstance(one, bool)) for one in values):
             self._problem("api_key", "has to be a string, or a list of strings: one an account")

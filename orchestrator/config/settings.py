@@ -124,6 +124,22 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """`model_options: MODEL:` what a model can do, over the preset's own table. Left out: not known."""
+
+    __pydantic_config__: ClassVar = STRICT
+    prefill: bool | None = None
+    """Continues a conversation that ends with an assistant turn."""
+    tools: bool | None = None
+    images: bool | None = None
+    json_schema: bool | None = None
+    """Structured output by a schema."""
+    context_tokens: Count | None = None
+    max_tokens: Count | None = None
+    """The most that it writes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """One provider after presets and variables: what its pool actor needs, save for the keys.
 
@@ -134,6 +150,10 @@ class Provider:
     dialect: str = "openai"
     base_url: str = ""
     """Up to and including the version segment, without a trailing slash; empty for `simulate` and `replay`."""
+    key_header: str = "authorization"
+    """The header that carries the key; `authorization` carries it as a bearer token, any other as it is."""
+    model_prefix: str = ""
+    """Stands before the names that the provider lists, and not in those that it is asked for."""
     pool: Pool = field(default_factory=Pool)
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -142,8 +162,18 @@ class Provider:
     connections: Connections = field(default_factory=Connections)
     models: tuple[str, ...] | None = None
     """What /v1/models lists; None: asked of the provider. An unlisted model is passed on all the same."""
+    model_options: Mapping[str, ModelOptions] = field(default_factory=dict)
+    """By the model's name; one `*` at the end stands for any rest. The preset's own, with the configuration's over them."""
     simulate: Simulate | None = None
     replay: Replay | None = None
+
+    def options_of(self, model: str) -> ModelOptions:
+        """What is known of a model: its own entry, else the longest pattern that fits."""
+        found = self.model_options.get(model)
+        if found is None:
+            fits = [name for name in self.model_options if name.endswith("*") and model.startswith(name[:-1])]
+            found = self.model_options[max(fits, key=len)] if fits else ModelOptions()
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +216,8 @@ class Config:
 
     providers: Mapping[str, Provider]
     tiers: Mapping[str, Tier]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Bare name -> selector; a `*` in both stands for the same text."""
     server: Server = field(default_factory=Server)
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     """Provider name -> its API keys, one an account."""

@@ -43,6 +43,10 @@ def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
     extra = body.get("extra_calls", 0.05)
     if not (_is_number(extra) and 0 <= extra <= 1):
         return Wrong("extra_calls", "has to be a share between 0 and 1")
+    if body.get("resume", "off") not in ("off", False):  # YAML reads a bare `off` as false
+        return Wrong("resume", f"'auto' {LATER}" if body["resume"] == "auto" else "has to be auto or off")
+    if (kind := body.get("content_filter", "stop")) != "stop":
+        return Wrong("content_filter", f"'fallback' {LATER}" if kind == "fallback" else "has to be stop or fallback")
     params = body.get("params", {})
     if not isinstance(params, dict):
         return Wrong("params", "has to be a mapping of request parameters")

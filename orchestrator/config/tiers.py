@@ -6,14 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.config.document import Document, Path, near
+from orchestrator.config.schema import TierOptions
+from orchestrator.config.sections import read_section
 from orchestrator.config.settings import Provider, Strategy, Tier
-from orchestrator.config.strategy import LATER, PLANNED, Wrong, make_strategy
+from orchestrator.config.strategy import LATER, PLANNED, make_strategy
 
-KEYS = {"strategy", "models", "commit", "after", "extra_calls", "params"}
-PLANNED_KEYS = {
-    "by", "explore", "method", "extract", "quorum", "samples", "weights", "judge", "escalate", "on_disagreement",
-    "agree", "max_wait_s", "unit", "arms", "resume", "content_filter", "budget_usd",
-}  # fmt: skip
+OF_ALL = {"strategy", "models", "resume", "content_filter", "params"}
+OF_STRATEGY: dict[str, set[str]] = {
+    "first": set(),
+    "fallback": set(),
+    "race": {"commit"},
+    "hedge": {"after", "extra_calls"},
+    "balance": {"by", "explore", "weights"},
+    "consensus": {"method", "extract", "quorum", "samples", "weights", "judge", "escalate", "on_disagreement"},
+    "cascade": {"agree", "extract", "escalate"},
+    "split": {"unit", "arms"},
+    "spill": {"max_wait_s"},
+}
+"""The options of each strategy; `orchestrator.config.schema.TierOptions` says what they are."""
+KEYS = {*OF_ALL, *(key for keys in OF_STRATEGY.values() for key in keys)}
 MAX_LEVELS = 8
 MAX_CANDIDATES = 64
 """Models that one request may come to, all nested tiers opened: two tiers of two in each of 30 levels would be 10^9."""
@@ -50,52 +61,76 @@ class Tiers:
         self._measure()
 
     def _tier(self, name: str, path: Path, body: dict[str, Any], data: dict[str, Any]) -> None:
+        before = len(self._document.problems)
         strategy = self._strategy(path, body)
-        at = (*path, "models") if "models" in body and isinstance(data[name], dict) else path
-        models = self._members(at, body.get("models"), data)
+        named = body.get("strategy")
+        if named == "split":
+            self._arms(path, body.get("arms"), data)
+            models: tuple[str, ...] = ()
+        else:
+            at = (*path, "models") if "models" in body and isinstance(data[name], dict) else path
+            models = self._members(at, body.get("models"), data)
+        for key in ("judge", "escalate"):
+            if key in body:
+                self._member((*path, key), body[key], data)
         if strategy is not None:
             self.tiers[name] = Tier(name, strategy, models)
+        elif len(self._document.problems) == before:
+            self._document.problem((*path, "strategy"), f"'{named}' {LATER}")
 
     def _strategy(self, path: Path, body: dict[str, Any]) -> Strategy | None:
-        strategy = make_strategy({key: value for key, value in body.items() if key != "models"})
-        named = body.get("strategy")
-        if not (isinstance(named, str) and named in PLANNED):
-            # The keys of a strategy that is not there yet are not complained about as well.
-            for key in body:
-                if key in PLANNED_KEYS:
-                    self._document.problem((*path, key), f"'{key}' {LATER}")
-                elif key not in KEYS:
-                    self._document.problem((*path, key), "unknown key" + near(key, KEYS | PLANNED_KEYS))
-        if isinstance(strategy, Wrong):
+        """The strategy; None where it is wrong, with the problem noted, or not built yet."""
+        named = body.get("strategy", "fallback")
+        if not isinstance(named, str) or named not in OF_STRATEGY:
+            self._document.problem((*path, "strategy"), f"has to be one of {', '.join(OF_STRATEGY)}")
+            return None
+        good = True
+        for key in body:
+            if key in OF_ALL | OF_STRATEGY[named]:
+                continue
+            good = False
+            owners = [name for name, keys in OF_STRATEGY.items() if key in keys]
+            if owners:
+                what = f"is no option of the strategy '{named}', but of {', '.join(owners)}"
+            else:
+                what = "unknown key" + near(key, KEYS)
+            self._document.problem((*path, key), what)
+        if named not in PLANNED:
+            strategy = make_strategy(body)
+            if isinstance(strategy, Strategy):
+                return strategy if good else None
             self._document.problem((*path, strategy.key), strategy.reason)
             return None
-        return strategy
+        options = {key: value for key, value in body.items() if key in KEYS and key != "models"}
+        if options.get("resume") is False:
+            options["resume"] = "off"
+        if good:
+            read_section(self._document, path, TierOptions, options)
+        return None
+
+    def _arms(self, path: Path, arms: Any, data: dict[str, Any]) -> None:
+        if not isinstance(arms, dict) or not arms:
+            self._document.problem((*path, "arms"), "has to be a mapping of names to {weight, model}")
+            return
+        for name, arm in arms.items():
+            if isinstance(arm, dict) and "model" in arm:
+                self._member((*path, "arms", name, "model"), arm["model"], data)
 
     def _members(self, path: Path, members: Any, data: dict[str, Any]) -> tuple[str, ...]:
         if not isinstance(members, list) or not members:
             self._document.problem(path, "needs a list of at least one model, under `models`")
             return ()
-        kept: list[str] = []
-        for position, member in enumerate(members):
-            at = (*path, position)
-            shown = self._document.shown(at, member)
-            prefix, _, rest = "", "", ""
-            if isinstance(member, str):
-                prefix, _, rest = member.partition(":" if member.startswith(("tier:", "user:")) else "/")
-            if prefix == "user" and not member.startswith("user/"):
-                self._document.problem(at, f"a user's experiment {LATER}")
-            elif not rest:
-                self._document.problem(at, f"{shown} is not a model: 'provider/model' or 'tier:NAME'")
-            elif member.startswith("tier:"):
-                if rest in data:
-                    kept.append(member)
-                else:
-                    self._document.problem(at, f"there is no tier {shown}" + near(rest, data))
-            elif prefix in self._providers:
-                kept.append(member)
-            elif prefix not in self._named:
-                self._document.problem(at, f"{shown} names no provider that is configured" + near(prefix, self._named))
-        return tuple(kept)
+        found = (self._member((*path, position), member, data) for position, member in enumerate(members))
+        return tuple(member for member in found if member is not None)
+
+    def _member(self, at: Path, member: Any, data: dict[str, Any]) -> str | None:
+        """A selector that can be used; None where it was left out, or has a problem."""
+        what = check_selector(self._document.shown(at, member), member, self._providers, self._named, data)
+        if what:
+            self._document.problem(at, what)
+        elif member.startswith("tier:") or member.partition("/")[0] in self._providers:
+            return str(member)
+        return None
 
     def _drop_lost(self) -> None:
         """A tier whose members were all left out is left out, and so on upwards."""
@@ -134,3 +169,21 @@ class Tiers:
 
         for name in tuple(self.tiers):
             size(name, ())
+
+
+def check_selector(
+    shown: str, selector: Any, providers: Mapping[str, Provider], named: set[str], tiers: Mapping[str, Any]
+) -> str | None:
+    """What is wrong with a selector that stands in a configuration, `shown` as it stands there; None: nothing."""
+    prefix, _, rest = "", "", ""
+    if isinstance(selector, str):
+        prefix, _, rest = selector.partition(":" if selector.startswith(("tier:", "user:")) else "/")
+    if prefix == "user" and selector.startswith("user:"):
+        return f"a user's experiment {LATER}"
+    if not rest:
+        return f"{shown} is not a model: 'provider/model' or 'tier:NAME'"
+    if selector.startswith("tier:"):
+        return None if rest in tiers else f"there is no tier {shown}" + near(rest, tiers)
+    if prefix not in providers and prefix not in named:
+        return f"{shown} names no provider that is configured" + near(prefix, named)
+    return None

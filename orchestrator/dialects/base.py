@@ -42,8 +42,8 @@ class Dialect(Protocol):
 
     models_path: str
 
-    def encode(self, request: Request, model: str, key: str | None) -> HttpCall:
-        """The call that asks `model`; `key` None means that no credentials are sent."""
+    def encode(self, request: Request, model: str) -> HttpCall:
+        """The call that asks `model`, without credentials."""
         ...
 
     def decode(self, status: int, headers: Mapping[str, str], content: bytes, model: str) -> Reply | Failure:

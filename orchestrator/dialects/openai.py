@@ -45,17 +45,14 @@ class OpenAI:
 
     models_path = "/models"
 
-    def encode(self, request: Request, model: str, key: str | None) -> HttpCall:
+    def encode(self, request: Request, model: str) -> HttpCall:
         """See `Dialect.encode`. A stream is always asked for its usage, which is what it costs."""
         body = {**request.body, "model": model}
         if request.stream:
             body["stream"] = True
             options = body.get("stream_options")
             body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
-        headers = {"content-type": "application/json"}
-        if key is not None:
-            headers["authorization"] = f"Bearer {key}"
-        return HttpCall("/chat/completions", headers, orjson.dumps(body))
+        return HttpCall("/chat/completions", {"content-type": "application/json"}, orjson.dumps(body))
 
     def decode(self, status: int, headers: Mapping[str, str], content: bytes, model: str) -> Reply | Failure:
         """See `Dialect.decode`."""
@@ -82,8 +79,10 @@ class OpenAI:
     def decode_models(self, content: bytes) -> tuple[str, ...]:
         """See `Dialect.decode_models`."""
         try:
-            data = orjson.loads(content).get("data")
-            return tuple(row["id"] for row in data if isinstance(row["id"], str))
+            data = orjson.loads(content)
+            # Most wrap the list as OpenAI does; Together gives it bare.
+            rows = data if isinstance(data, list) else data.get("data")
+            return tuple(row["id"] for row in rows if isinstance(row["id"], str))
         except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError):
             return ()
 

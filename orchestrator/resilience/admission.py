@@ -40,11 +40,13 @@ class Model:
     """429s in a row, for the growth of the pause."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Account:
     """One API key of the provider."""
 
     index: int
+    key: str | None = field(repr=False)
+    """None: the provider is called without credentials."""
     breaker: Breaker
     requests: Bucket
     tokens: Bucket
@@ -100,28 +102,50 @@ class _Blocked:
 class Admission:
     """The machine of one pool. Guaranteed: at most `concurrency` permits an account are out at any time."""
 
-    def __init__(self, provider: settings.Provider, accounts: int, now_s: float, rng: random.Random) -> None:
+    def __init__(
+        self, provider: settings.Provider, keys: tuple[str | None, ...], now_s: float, rng: random.Random
+    ) -> None:
         self._provider = provider
         self._rng = rng
-        self.accounts = tuple(
-            Account(
-                index,
-                Breaker(provider.breaker),
-                Bucket(provider.limits.requests_per_minute, now_s),
-                Bucket(provider.limits.tokens_per_minute, now_s),
-            )
-            for index in range(accounts)
-        )
+        self.accounts: tuple[Account, ...] = ()
+        self._former: list[Account] = []
+        """Accounts whose key was taken away, while calls of theirs are still in flight."""
         self.queue: list[tuple[tuple[float, int], Waiter]] = []
         self._arrivals = 0
         self.draining = False
         self._mean_s = 1.0
         """A moving average of how long a permit is out, for the estimate of a full queue's wait."""
+        self.configure(provider, keys, now_s)
+
+    def configure(self, provider: settings.Provider, keys: tuple[str | None, ...], now_s: float) -> None:
+        """Goes on by other settings. What is in flight stays counted, and an account whose key stays keeps its state.
+
+        Rate limits and breakers begin anew where their own settings have changed.
+        """
+        before, self._provider = self._provider, provider
+        known = {account.key: account for account in self.accounts}
+        accounts = []
+        for index, key in enumerate(keys):
+            account = known.pop(key, None)
+            if account is None:
+                breaker = Breaker(provider.breaker)
+                account = Account(index, key, breaker, *_buckets(provider.limits, now_s))
+            else:
+                account.index = index
+                if provider.limits != before.limits:
+                    account.requests, account.tokens = _buckets(provider.limits, now_s)
+                if provider.breaker != before.breaker:
+                    account.breaker = Breaker(provider.breaker)
+                    for model in account.models.values():
+                        model.breaker = Breaker(provider.breaker)
+            accounts.append(account)
+        self.accounts = tuple(accounts)
+        self._former = [account for account in (*self._former, *known.values()) if account.in_flight]
 
     @property
     def in_flight(self) -> int:
         """Permits that are out."""
-        return sum(account.in_flight for account in self.accounts)
+        return sum(account.in_flight for account in (*self.accounts, *self._former))
 
     def arrive(self, model: str, tokens: int, priority: int, now_s: float) -> Permit | Failure | Waiter:
         """A call comes. It may go, is refused, or waits (until `pump` says otherwise)."""
@@ -191,6 +215,8 @@ class Admission:
         account, model = permit.account, permit.model
         account.in_flight -= 1
         model.in_flight -= 1
+        if not account.in_flight and account in self._former:
+            self._former.remove(account)
         kind = None if failure is None else failure.kind
         if kind is None:
             self._mean_s += 0.1 * (seconds - self._mean_s)
@@ -306,6 +332,10 @@ class Admission:
                 for account in self.accounts
             ],
         }
+
+
+def _buckets(limits: settings.Limits, now_s: float) -> tuple[Bucket, Bucket]:
+    return Bucket(limits.requests_per_minute, now_s), Bucket(limits.tokens_per_minute, now_s)
 
 
 def _health(kind: FailureKind | None) -> tuple[bool | None, bool | None]:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from math import inf
 
+from orchestrator.config.settings import Provider
 from orchestrator.resilience.admission import Admission, Permit, Waiter
 from orchestrator.types import Failure, FailureKind, Usage
 
@@ -47,6 +48,11 @@ class Gate:
         self.admission.release(permit, self._clock(), failure, seconds=seconds, usage=usage)
         if self.admission.queue:
             self._pump()
+
+    def configure(self, provider: Provider, keys: tuple[str | None, ...]) -> None:
+        """See `Admission.configure`. Whoever can go by the new settings goes."""
+        self.admission.configure(provider, keys, self._clock())
+        self._pump()
 
     def drain(self) -> None:
         """Refuses whatever comes from now on, and all that waits."""

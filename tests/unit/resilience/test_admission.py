@@ -12,9 +12,11 @@ from orchestrator.config import settings
 from orchestrator.resilience.admission import IDLE_MODELS, Admission, Permit, Waiter
 from orchestrator.types import Failure, FailureKind, Usage
 
+KEYS = ("a", "b", "c")
+
 
 def machine(accounts: int = 1, **sections: object) -> Admission:
-    return Admission(settings.Provider("p", **sections), accounts, 0.0, random.Random(1))  # type: ignore[arg-type]
+    return Admission(settings.Provider("p", **sections), KEYS[:accounts], 0.0, random.Random(1))  # type: ignore[arg-type]
 
 
 def permit(admission: Admission, model: str = "m", now_s: float = 0.0, tokens: int = 0) -> Permit:

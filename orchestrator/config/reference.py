@@ -1,0 +1,180 @@
+"""docs/configuration.md, made from the classes that validate.
+
+    python -m orchestrator.config.reference > docs/configuration.md
+
+Names, types, bounds and defaults come from the dataclasses, meanings from the comment strings below their fields, which
+only the source holds. A test sees to it that the page is current.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from dataclasses import MISSING, fields
+from textwrap import dedent
+from typing import Any
+
+from orchestrator.config import schema, settings
+from orchestrator.config.tiers import OF_ALL, OF_STRATEGY
+from orchestrator.providers import PRESETS
+
+_HEAD = """\
+# Configuration
+
+One YAML file: `orchestrator check FILE` validates it, or every `.yaml` file of a folder, without starting anything. Times
+are seconds; names end in their unit. `${NAME}` is an environment variable, `${NAME:-default}` has a default, `$${` stands
+for `${`. A variable that is not set is an error, except in a provider with `optional: true`, which is then left out and
+listed as left out. Anchors and merges (`<<`) work. A file may have 1 MB, 20,000 values and 40 levels.
+
+A changed file is taken over within 2 s without dropping a request; one with a mistake changes nothing, is logged, and
+shows in `/admin/config`. What is marked *later* is validated, and then refused with "is not available yet".
+
+This page is made from the classes that validate the file. Do not edit it: `python -m orchestrator.config.reference`.
+
+## `providers: NAME:`
+
+The name is the prefix of its models' selectors, `NAME/model`. Needed is one of `base_url`, `simulate`, `replay`, or a
+known name.
+
+| key | type | default | meaning |
+| --- | --- | --- | --- |
+"""
+_PROVIDER = (
+    ("preset", "text", "the provider's own name", "a known provider, see below"),
+    ("base_url", "address", "the preset's", "up to and including the version segment"),
+    (
+        "api_key",
+        "text, or a list",
+        "the preset's variable",
+        "`none`: no credentials are sent; a list of keys is a list of accounts: limits, health and load are kept for "
+        "each, calls are spread over them",
+    ),
+    (
+        "optional",
+        "true, false",
+        "false",
+        "left out, with its reason, where a variable is not set, nothing listens (`ollama`), or it is not available yet",
+    ),
+    ("models", "list of text", "asked of the provider", "what /v1/models lists; any other is passed on all the same"),
+    ("command", "list of text", "", "*later*: a program that hosts an engine, with `{port}` and `{key}` filled in"),
+)
+
+
+def _meanings(section: type) -> dict[str, str]:
+    """The comment strings below the fields of a class, its bases' too."""
+    found: dict[str, str] = {}
+    for base in reversed(section.__mro__[:-1]):
+        body: Any = ast.parse(dedent(inspect.getsource(base))).body[0]
+        for field, comment in zip(body.body, body.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(comment, ast.Expr):
+                value: Any = comment.value
+                found[ast.unparse(field.target)] = " ".join(value.value.split())
+    return found
+
+
+_NAMED = {"Seconds": "seconds", "Count": "whole number from 1", "str": "text", "float": "number", "int": "whole number"}
+
+
+def _type(annotation: str) -> str:
+    """An annotation for people."""
+    text = re.sub(r"\s*\|\s*None", "", annotation)
+    bounds = [f"{'over' if kind == 'Gt' else 'from' if kind == 'Ge' else 'to'} {_number(float(at.replace('_', '')))}"
+              for kind, at in re.findall(r"(Gt|Ge|Le)\(([\d_.]+)\)", text)]  # fmt: skip
+    if literal := re.findall(r"[\"']([^\"']+)[\"']", text):
+        text = ", ".join(f"`{one}`" for one in literal)
+        if "Extract" in annotation:
+            text += ", or a mapping"
+    else:
+        text = re.sub(r"Annotated\[(\w+)[^\]]*\]", r"\1", text)
+        for pattern, shown in (
+            (r"Mapping\[str, str\]", "mapping of text"),
+            (r"Mapping\[str, object\]", "mapping"),
+            (r"Mapping\[str, (\w+)\]", r"mapping of \1"),
+            (r"tuple\[(\w+), \.\.\.\]", r"list of \1"),
+            (r"^bool$", "true, false"),
+            (r" \| ", " or "),
+        ):
+            text = re.sub(pattern, shown, text)
+        text = re.sub(r"\b(Seconds|Count|str|float|int)\b", lambda match: _NAMED[match[1]], text)
+    return " ".join([text, *bounds]).replace("|", "\\|")
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) else f"{value:g}"
+
+
+def _default(field: Any) -> str:
+    value = field.default_factory() if field.default_factory is not MISSING else field.default
+    if value is MISSING:
+        return "*needed*"
+    if value is None or value in ((), {}, ""):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, str | int | float):
+        return _number(value) if isinstance(value, float) else str(value)
+    return "see below"
+
+
+def _table(section: type) -> str:
+    meanings = _meanings(section)
+    rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    for field in fields(section):  # type: ignore[arg-type]
+        meaning = meanings.get(field.name, "").replace("|", "\\|")
+        rows.append(f"| `{field.name}` | {_type(str(field.type))} | {_default(field)} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def _section(title: str, section: type, *, later: bool = False) -> str:
+    said = " ".join((section.__doc__ or "").split())
+    said = re.sub(r"^`[^`]*:`\s*", "", said)
+    return f"\n## `{title}`\n\n{'*Later.* ' if later else ''}{said[:1].upper()}{said[1:]}\n\n{_table(section)}"
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [_HEAD, *(f"| `{key}` | {kind} | {default} | {said} |\n" for key, kind, default, said in _PROVIDER)]
+    provider = "providers: NAME: "
+    for name, section in (
+        ("pool:", settings.Pool), ("limits:", settings.Limits), ("timeouts:", settings.Timeouts),
+        ("retry:", settings.Retry), ("breaker:", settings.Breaker), ("connections:", settings.Connections),
+        ("model_options: MODEL:", settings.ModelOptions), ("simulate:", settings.Simulate), ("replay:", settings.Replay),
+    ):  # fmt: skip
+        parts.append(_section(provider + name, section))
+    parts.append(_section(provider + "latency_s:", settings.Latency))
+    parts.append(_section(provider + "health:", schema.Health, later=True))
+    parts.append(_section(provider + "vllm:", schema.Vllm, later=True))
+    parts.append("\n## Known providers\n\n| name | address | key | documented at |\n| --- | --- | --- | --- |\n")
+    for name, row in PRESETS.items():
+        address = f"`{row.base_url}`" if row.base_url else "has to be said"
+        key = f"`{row.key_variable}`{'' if row.key_needed else ', if it is set'}"
+        parts.append(f"| `{name}` | {address} | {key} | {row.docs} |\n")
+    parts.append(
+        "\n## `aliases: NAME: SELECTOR`\n\nBare names that existing clients send. A `*` in the name stands for any text, "
+        'and in the selector for the same: `"claude-*": "openrouter/anthropic/claude-*"`.\n'
+    )
+    parts.append(_section("tiers: NAME:", schema.TierOptions))
+    parts.append("\nOf all strategies: " + ", ".join(f"`{key}`" for key in sorted(OF_ALL)) + ". Beside these:\n\n")
+    parts.append("| strategy | options | |\n| --- | --- | --- |\n")
+    built = ("first", "fallback", "race", "hedge")
+    for name, keys in OF_STRATEGY.items():
+        options = ", ".join(f"`{key}`" for key in sorted(keys))
+        parts.append(f"| `{name}` | {options} | {'' if name in built else '*later*'} |\n")
+    parts.append(_section("extract:", schema.Extract, later=True))
+    parts.append(_section("arms: NAME:", schema.Arm, later=True))
+    parts.append(_section("server:", settings.Server))
+    for title, section in (
+        ("server: keys:", schema.CallerKey), ("users: NAME:", schema.User), ("rollout:", schema.Rollout),
+        ("pricing:", schema.Pricing), ("pricing: overrides: SELECTOR:", schema.Price), ("ledger:", schema.Ledger),
+        ("ledger: alerts:", schema.Alerts), ("cache:", schema.Cache),
+    ):  # fmt: skip
+        parts.append(_section(title, section, later=True))
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

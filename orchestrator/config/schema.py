@@ -1,0 +1,237 @@
+"""Sections that only the reader of configurations knows: what a tier may hold, and all that is not built yet.
+
+What runs is in `orchestrator.config.settings`. Everything that the contract names is validated; what is not built yet is
+then refused with "is not available yet", never ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le, Len
+
+from orchestrator.config.settings import STRICT, Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """`health:` an active probe of the provider; never a billable call unless asked for."""
+
+    __pydantic_config__: ClassVar = STRICT
+    every_s: Annotated[float, Ge(0), Le(86_400)] = 0.0
+    """Seconds between probes; 0: none."""
+    path: str = "/models"
+    """What is asked for, below the base URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """`vllm: replicas:` between how many it scales."""
+
+    __pydantic_config__: ClassVar = STRICT
+    min: Annotated[int, Ge(0), Le(1000)] = 1
+    max: Annotated[int, Ge(1), Le(1000)] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Vllm:
+    """`vllm:` a local model: actors that host vLLM."""
+
+    __pydantic_config__: ClassVar = STRICT
+    model: str
+    """A name of Hugging Face's, or a path."""
+    served_name: str | None = None
+    """What requests call it; left out: `model`."""
+    gpus: Annotated[float, Ge(0), Le(64)] = 1
+    """GPUs a replica; 0 for a CPU build."""
+    replicas: Annotated[int, Ge(1), Le(1000)] | Replicas = 1
+    python: str | None = None
+    """The interpreter that has vLLM; left out: ours."""
+    args: tuple[str, ...] = ()
+    """More arguments for vLLM's server."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    cold_start_s: Seconds = 600.0
+    """How long it may take until it answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """`extract:` where the answer stands in a text: exactly one of these, or the word `text` for all of it."""
+
+    __pydantic_config__: ClassVar = STRICT
+    json: str | None = None
+    """A field of the JSON object that the text is or holds."""
+    regex: str | None = None
+    """The first group of the last match, or the match."""
+    number: Literal["first", "last"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """`arms: NAME:` of a split."""
+
+    __pydantic_config__: ClassVar = STRICT
+    model: str
+    """A selector."""
+    weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TierOptions:
+    """`tiers: NAME:` everything that may stand there. A list alone is a fallback over its models."""
+
+    __pydantic_config__: ClassVar = STRICT
+    strategy: Literal["first", "fallback", "race", "hedge", "balance", "consensus", "cascade", "split", "spill"] = (
+        "fallback"
+    )
+    models: tuple[str, ...] = ()
+    """Selectors: `provider/model` or `tier:NAME`. A split has `arms` instead."""
+    commit: Literal["first_token", "complete"] = "first_token"
+    """race: what decides, the first token or the whole answer."""
+    after: Annotated[float, Gt(0), Le(3600)] | str | None = None
+    """hedge: the seconds, or the percentile (`p95`) of its latency, after which the next model is asked."""
+    extra_calls: Annotated[float, Ge(0), Le(1)] = 0.05
+    """hedge: share of added calls allowed."""
+    by: Literal["latency", "cost", "in_flight", "weight"] = "latency"
+    """balance: what is preferred."""
+    explore: Annotated[float, Ge(0), Le(1)] = 0.05
+    """balance: share of the calls that try another than the best."""
+    method: Literal["majority", "weighted", "judge", "synthesize"] = "majority"
+    """consensus: how the answer comes out of the answers."""
+    extract: Extract | Literal["text"] = "text"
+    """consensus, cascade: what is compared."""
+    quorum: Annotated[int, Ge(1), Le(64)] | None = None
+    """consensus: how many have to agree; left out: more than half."""
+    samples: Annotated[int, Ge(1), Le(64)] = 1
+    """consensus: answers asked of each model."""
+    weights: Mapping[str, Annotated[float, Ge(0), Le(1_000_000)]] = field(default_factory=dict)
+    """consensus, balance: by selector; left out: 1."""
+    judge: str | None = None
+    """consensus: the selector that judges or synthesizes."""
+    escalate: str | None = None
+    """consensus, cascade: the selector that is asked when they do not agree."""
+    on_disagreement: Literal["escalate", "best", "error"] = "best"
+    agree: Annotated[int, Ge(2), Le(64)] = 2
+    """cascade: how many have to agree."""
+    max_wait_s: Seconds = 2.0
+    """spill: how long a call may wait for the first model."""
+    unit: Literal["user", "request"] = "user"
+    """split: what is always sent to the same arm."""
+    arms: Mapping[str, Arm] = field(default_factory=dict)
+    """split: by name."""
+    resume: Literal["auto", "off"] = "off"
+    """Whether a stream that was cut is completed by another candidate."""
+    content_filter: Literal["stop", "fallback"] = "stop"
+    """Whether a refusal for its content is the answer, or the next candidate is asked."""
+    params: Mapping[str, object] = field(default_factory=dict)
+    """Parameters of the request that the tier sets; a request's own value wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment(TierOptions):
+    """`experiments: NAME:` of a user's file: what a tier may have, and a budget."""
+
+    __pydantic_config__: ClassVar = STRICT
+    budget_usd: Annotated[float, Ge(0)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """`users: NAME:` or `users/NAME.yaml`. Chooses strategies, models and parameters; never providers, addresses or keys."""
+
+    __pydantic_config__: ClassVar = STRICT
+    user: str
+    experiments: Mapping[str, Experiment] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CallerKey:
+    """`server: keys:` one caller."""
+
+    __pydantic_config__: ClassVar = STRICT
+    name: str
+    key_sha256: Annotated[str, Len(64, 64)]
+    """The SHA-256 of the key, in hexadecimal."""
+    models: tuple[str, ...] = ("*",)
+    """Selectors that it may use; `*` stands for anything."""
+    user: str | None = None
+    """Whose experiments it may use."""
+    budget_usd: Annotated[float, Ge(0)] | None = None
+    requests_per_minute: Annotated[float, Gt(0)] | None = None
+    tokens_per_minute: Annotated[float, Gt(0)] | None = None
+    expires: date | None = None
+    """The last day on which it is taken."""
+    admin: bool = False
+    """Whether it may use /admin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """`rollout:` who is sent through the orchestrator, beside an existing system."""
+
+    __pydantic_config__: ClassVar = STRICT
+    percent: Annotated[float, Ge(0), Le(100)] = 100.0
+    """Share of the users, by a stable hash."""
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    seed: str = ""
+    """Another seed chooses other users."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """`pricing: overrides: SELECTOR:` US dollars per million tokens."""
+
+    __pydantic_config__: ClassVar = STRICT
+    input_per_mtok_usd: Annotated[float, Ge(0)]
+    output_per_mtok_usd: Annotated[float, Ge(0)]
+    cached_input_per_mtok_usd: Annotated[float, Ge(0)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pricing:
+    """`pricing:` what tokens cost."""
+
+    __pydantic_config__: ClassVar = STRICT
+    cache: str = "pricing-cache.json"
+    """Where fetched prices are kept; a path relative to the configuration's folder."""
+    refresh_h: Annotated[float, Gt(0)] = 24.0
+    overrides: Mapping[str, Price] = field(default_factory=dict)
+    """By `provider/model`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """`ledger: alerts:` when a budget is nearly spent."""
+
+    __pydantic_config__: ClassVar = STRICT
+    thresholds: tuple[Annotated[float, Gt(0), Le(1)], ...] = (0.5, 0.9)
+    """Shares of a budget."""
+    webhook: str | None = None
+    """An address that is sent each alert."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """`ledger:` where requests and what they cost are recorded."""
+
+    __pydantic_config__: ClassVar = STRICT
+    url: str = "sqlite:///ledger.db"
+    """Or `postgresql://…`."""
+    retention_days: Annotated[int, Ge(1)] = 90
+    alerts: Alerts = field(default_factory=Alerts)
+    store_text: bool = False
+    """Whether questions and answers are kept as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """`cache:` exact answers, kept per key."""
+
+    __pydantic_config__: ClassVar = STRICT
+    ttl_s: Annotated[float, Ge(0)] = 0.0
+    """How long; 0: not at all."""
+    max_mb: Annotated[float, Gt(0)] = 256.0
