@@ -93,6 +93,8 @@ class Document:
 
     def shown(self, path: Path, value: object) -> str:
         """A value for a message, quoted, as it stands in the file: no variable is filled in."""
+        if isinstance(value, list | dict):
+            return "a list" if isinstance(value, list) else "a mapping"
         return f"'{clean(self._filled.get(path) or str(value))}'"
 
     def read(self, content: bytes) -> None:

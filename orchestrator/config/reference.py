@@ -123,7 +123,7 @@ def _default(field: Any) -> str:
 def _table(section: type) -> str:
     meanings = _meanings(section)
     rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
-    for field in fields(section):  # type: ignore[arg-type]
+    for field in fields(section):
         meaning = meanings.get(field.name, "").replace("|", "\\|")
         rows.append(f"| `{field.name}` | {_type(str(field.type))} | {_default(field)} | {meaning} |")
     return "\n".join(rows) + "\n"
@@ -148,6 +148,7 @@ def page() -> str:
     parts.append(_section(provider + "latency_s:", settings.Latency))
     parts.append(_section(provider + "health:", schema.Health, later=True))
     parts.append(_section(provider + "vllm:", schema.Vllm, later=True))
+    parts.append(_section(provider + "vllm: replicas:", schema.Replicas, later=True))
     parts.append("\n## Known providers\n\n| name | address | key | documented at |\n| --- | --- | --- | --- |\n")
     for name, row in PRESETS.items():
         address = f"`{row.base_url}`" if row.base_url else "has to be said"
@@ -167,12 +168,13 @@ def page() -> str:
     parts.append(_section("extract:", schema.Extract, later=True))
     parts.append(_section("arms: NAME:", schema.Arm, later=True))
     parts.append(_section("server:", settings.Server))
-    for title, section in (
-        ("server: keys:", schema.CallerKey), ("users: NAME:", schema.User), ("rollout:", schema.Rollout),
+    for title, later in (
+        ("server: keys:", schema.CallerKey), ("users: NAME:", schema.User),
+        ("users: NAME: experiments: NAME:", schema.Experiment), ("rollout:", schema.Rollout),
         ("pricing:", schema.Pricing), ("pricing: overrides: SELECTOR:", schema.Price), ("ledger:", schema.Ledger),
         ("ledger: alerts:", schema.Alerts), ("cache:", schema.Cache),
     ):  # fmt: skip
-        parts.append(_section(title, section, later=True))
+        parts.append(_section(title, later, later=True))
     return "".join(parts)
 
 
