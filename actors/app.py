@@ -5,14 +5,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
 from ray import serve
+from ray.exceptions import RayError
 
+from actors.control import shown
+from actors.following import Following
 from actors.pools import RayPools
+from orchestrator.config.live import Snapshot
 from orchestrator.config.load import default_config, load
 from orchestrator.coordinator import Coordinator
+from orchestrator.counters import Counters
+from orchestrator.types import Json
 from orchestrator.wire.app import App
 
 NAME = "orchestrator"
@@ -21,21 +28,69 @@ POOLS_UP_S = 20.0
 
 
 class CoordinatorReplica:
-    """A Serve replica around `orchestrator.coordinator`, with a raw ASGI application."""
+    """A Serve replica: coordinators, one a snapshot of the configuration, behind a raw ASGI application.
+
+    A request keeps the coordinator, and with it the configuration, that it began with. A new snapshot is taken over in
+    three steps: pools are made and configured, the new coordinator takes all that comes from then on, and when the one
+    before it has nothing in flight any more, the pools that only it had use for are closed.
+    """
 
     async def __init__(self, config: str) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._config = load(config)
-        self._pools = RayPools(self._config)
-        self._coordinator = Coordinator(self._config, self._pools.calls, self._pools)
-        await self._pools.up(POOLS_UP_S)
+        self._pools = RayPools()
+        self._counters = Counters()
+        self._following = Following(config, self._counters, self._take)
+        self._current: Coordinator | None = None
+        self._former: list[Coordinator] = []
+        self._closing: set[asyncio.Task[None]] = set()
+        await self._following.start()
+
+    async def _take(self, snapshot: Snapshot) -> None:
+        await self._pools.apply(snapshot, POOLS_UP_S)
+        before, self._current = (
+            self._current,
+            Coordinator(snapshot.config, self._pools.calls, self._pools, counters=self._counters),
+        )
+        if before is not None:
+            self._former.append(before)
+            task = asyncio.ensure_future(self._close(before, snapshot.version))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _close(self, former: Coordinator, version: int) -> None:
+        await former.idle()
+        self._former.remove(former)
+        used = {name for one in (self.coordinator(), *self._former) for name in one.config.providers}
+        await self._pools.close_others(used, version)
+
+    def coordinator(self) -> Coordinator:
+        """The one that answers what comes now."""
+        assert self._current is not None
+        return self._current
 
     def __serve_build_asgi_app__(self) -> App:
         # Serve sends its own x-request-id and cancels a request whose caller has left.
-        return App(self._coordinator, self._config.server, own_request_id=False, watch=False)
+        return App(self.coordinator, self, own_request_id=False, watch=False)
 
-    async def models(self) -> list[dict[str, Any]]:
+    async def config(self) -> Json:
+        """See `orchestrator.wire.app.Admin`."""
+        snapshot = self._following.snapshot
+        assert snapshot is not None
+        try:
+            status = await self._following.status()
+        except (RayError, TimeoutError) as error:
+            status = {"problems": [f"the control actor does not answer: {type(error).__name__}"]}
+        return {"version": snapshot.version, **status, "config": shown(snapshot.config)}
+
+    async def reload(self) -> tuple[int, tuple[str, ...]]:
+        """See `orchestrator.wire.app.Admin`."""
+        try:
+            return await self._following.reload()
+        except (RayError, TimeoutError) as error:
+            return 0, (f"the control actor does not answer: {type(error).__name__}",)
+
+    async def models(self) -> list[Json]:
         """What /v1/models lists, by handle."""
-        return await self._coordinator.models()
+        return await self.coordinator().models()
 
 
 def build(args: dict[str, Any]) -> Any:

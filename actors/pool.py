@@ -28,6 +28,8 @@ from orchestrator.types import Chunk, Failure, FailureKind, Json, Reply
 
 NAMESPACE = "orchestrator"
 LONELY_S = 60.0
+LEAVING_S = 1.0
+"""The same for a pool whose provider is no longer configured."""
 MAX_CONCURRENCY = 100_000
 """Calls that Ray lets into the actor at once: more than any gate and queue, which are what bounds them."""
 
@@ -42,36 +44,61 @@ class Pool:
         self._settings: tuple[Provider, tuple[str, ...]] | None = None
         self._endpoint: Endpoint | None = None
         self._simulator: Any = None
+        self._simulated_at = ""
+        self._version = 0
+        """Of the configuration that the settings are from."""
+        self._leaving = False
         self._starting = asyncio.Lock()
         self._listening = False
         self._retiring: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
 
-    async def open_session(self, provider: Provider, keys: tuple[str, ...]) -> Address:
-        """A session for one coordinator, on the settings that it brings. Raises what keeps the pool from starting."""
+    async def open_session(self, provider: Provider, keys: tuple[str, ...], version: int) -> Address:
+        """A session for one coordinator, which brings the settings it knows. Raises what keeps the pool from starting."""
         async with self._starting:
             if not self._listening:
                 await self._relay.start()
                 self._watch = asyncio.ensure_future(self._end_when_lonely())
                 self._listening = True
-            if self._settings != (provider, keys):
-                await self._configure(provider, keys)
+        await self.configure(provider, keys, version)
         return self._relay.open_session()
 
-    async def _configure(self, provider: Provider, keys: tuple[str, ...]) -> None:
-        called = provider
-        if (made_up := provider.simulate or provider.replay) is not None:
+    async def configure(self, provider: Provider, keys: tuple[str, ...], version: int) -> None:
+        """Goes on by these settings, unless newer ones have come: a coordinator may lag behind. What is in flight goes on."""
+        async with self._starting:
+            if self._endpoint is not None and version < self._version:
+                return
+            self._version, self._leaving = version, False
+            if self._settings == (provider, keys):
+                return
+            before, simulator = self._endpoint, self._simulator
+            called = await self._simulated_by(provider)
+            self._endpoint = Endpoint(called, keys) if before is None else before.successor(called, keys)
+            self._settings = (provider, keys)
+            if before is not None:
+                task = asyncio.ensure_future(_retire(before, simulator if simulator is not self._simulator else None))
+                self._retiring.add(task)
+                task.add_done_callback(self._retiring.discard)
+
+    async def _simulated_by(self, provider: Provider) -> Provider:
+        """The settings with the address of the simulated provider, if it is one; a running one that fits is kept."""
+        made_up = provider.simulate or provider.replay
+        if made_up is None:
+            self._simulator = None
+            return provider
+        before = None if self._settings is None else self._settings[0].simulate or self._settings[0].replay
+        if self._simulator is None or before != made_up:
             # Owned by this actor: Ray ends it when this actor ends, in whichever way.
             simulator: Any = ray.remote(num_cpus=0, max_concurrency=MAX_CONCURRENCY)(Simulator)
-            self._simulator = simulator.remote(made_up, provider.name)
-            called = replace(provider, base_url=await self._simulator.start.remote())
-        retired, self._endpoint = self._endpoint, Endpoint(called, keys)
-        self._settings = (provider, keys)
-        if retired is not None:
-            # What it has in flight goes on; nothing new comes to it.
-            task = asyncio.ensure_future(_close_later(retired))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            fresh = simulator.remote(made_up, provider.name)
+            self._simulated_at = await fresh.start.remote()
+            self._simulator = fresh
+        return replace(provider, base_url=self._simulated_at)
+
+    async def retire(self, version: int) -> None:
+        """The provider is not in version `version` of the configuration: the pool ends when its last session has."""
+        if version > self._version:
+            self._leaving = True
 
     async def call(self, called: bytes) -> bytes:
         """One call of one model: a pickled `Called` becomes a pickled Reply, Failure or Ticketed.
@@ -134,17 +161,15 @@ class Pool:
         while True:
             await asyncio.sleep(1)
             since_s = self._relay.idle_since_s
-            if since_s is not None and loop.time() - since_s > LONELY_S:
-                _log.info("no coordinator for %g s: the pool ends", LONELY_S)
+            if since_s is not None and loop.time() - since_s > (LEAVING_S if self._leaving else LONELY_S):
+                _log.info("no coordinator any more: the pool ends")
                 ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
 
-async def _close_later(endpoint: Endpoint) -> None:
-    endpoint.drain()
-    deadline_s = asyncio.get_running_loop().time() + endpoint.provider.timeouts.total_s
-    while endpoint.stats()["in_flight"] and asyncio.get_running_loop().time() < deadline_s:
-        await asyncio.sleep(0.5)
-    await endpoint.aclose()
+async def _retire(endpoint: Endpoint, simulator: Any) -> None:
+    await endpoint.retire()
+    if simulator is not None:
+        ray.kill(simulator)
 
 
 class Simulator:

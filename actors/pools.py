@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+from collections.abc import Collection
 from typing import Any
 
 import ray
@@ -13,42 +15,77 @@ from actors.link import Link
 from actors.pool import find_or_make
 from actors.relay import Address
 from actors.waiting import RayCalls
-from orchestrator.config.settings import Config
+from orchestrator.config.live import Snapshot
+from orchestrator.config.settings import Provider
 from orchestrator.types import Json
 
 RELAY_HOST = "ORCHESTRATOR_RELAY_HOST"
 """The address on which pools listen for coordinators; unset: their node's. `orchestrator serve` sets loopback."""
 ASK_S = 5.0
 
+_log = logging.getLogger("orchestrator.pools")
+
 
 class RayPools:
     """`orchestrator.coordinator.Pools` over pool actors. `calls` is the runtime."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._links = {name: Link(name, self._connector(name)) for name in config.providers}
+    def __init__(self) -> None:
+        self._wanted: dict[str, tuple[Provider, tuple[str, ...], int]] = {}
+        """The settings of each provider, its keys, and the version of the configuration that they are from."""
+        self._links: dict[str, Link] = {}
         self.calls = RayCalls(self._links)
+
+    async def apply(self, snapshot: Snapshot, timeout_s: float) -> None:
+        """Makes the pools that a configuration needs, and has the others go on by its settings.
+
+        Pools that it has no use for stay until `close_others`. What cannot be reached within `timeout_s` is not waited for.
+        """
+        config = snapshot.config
+        tasks: list[asyncio.Task[Any]] = []
+        for name, provider in config.providers.items():
+            wanted = (provider, config.keys.get(name, ()), snapshot.version)
+            before, self._wanted[name] = self._wanted.get(name), wanted
+            link = self._links.get(name)
+            if link is None:
+                link = self._links[name] = Link(name, self._connector(name))
+            elif before is not None and before[:2] != wanted[:2] and link.up.is_set():
+                tasks.append(asyncio.ensure_future(self._configure(link, wanted)))
+            tasks.append(asyncio.ensure_future(link.up.wait()))
+        _, late = await asyncio.wait(tasks, timeout=timeout_s)
+        for task in late:
+            task.cancel()
+
+    async def _configure(self, link: Link, wanted: tuple[Provider, tuple[str, ...], int]) -> None:
+        try:
+            await link.handle.configure.remote(*wanted)
+        except RayError as error:
+            # The link connects anew, and brings the settings along.
+            _log.warning("pool %s was away while it was configured: %s", link.provider, type(error).__name__)
+
+    async def close_others(self, names: Collection[str], version: int) -> None:
+        """Ends the sessions with all pools but these; a pool whose last session ends so ends with it."""
+        for name in [name for name in self._links if name not in names]:
+            link = self._links.pop(name)
+            self._wanted.pop(name, None)
+            if link.up.is_set():
+                try:
+                    await asyncio.wait_for(link.handle.retire.remote(version), ASK_S)
+                except (RayError, TimeoutError) as error:
+                    _log.warning("pool %s was away while it was retired: %s", name, type(error).__name__)
+            await link.aclose()
 
     def _connector(self, name: str) -> Any:
         async def connect() -> tuple[Any, Address]:
             host = os.environ.get(RELAY_HOST) or ray.util.get_node_ip_address()
             handle = await asyncio.to_thread(find_or_make, name, host)
-            keys = self._config.keys.get(name, ())
-            return handle, await handle.open_session.remote(self._config.providers[name], keys)
+            return handle, await handle.open_session.remote(*self._wanted[name])
 
         return connect
 
-    async def up(self, timeout_s: float) -> None:
-        """Waits until every pool has been reached, at most `timeout_s`. Which have not is said by `ready`."""
-        waiting = [asyncio.ensure_future(link.up.wait()) for link in self._links.values()]
-        _, late = await asyncio.wait(waiting, timeout=timeout_s)
-        for task in late:
-            task.cancel()
-
     async def models(self, provider: str) -> tuple[str, ...]:
         """See `Pools.models`."""
-        link = self._links[provider]
-        if not link.up.is_set():
+        link = self._links.get(provider)
+        if link is None or not link.up.is_set():
             return ()
         try:
             names: tuple[str, ...] = await asyncio.wait_for(link.handle.models.remote(), ASK_S)

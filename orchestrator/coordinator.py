@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from orchestrator.asks import Answer, Ask, Sink
-from orchestrator.config.settings import Config, Strategy
+from orchestrator.config.settings import Config, Server, Strategy
+from orchestrator.counters import Counters
 from orchestrator.drive import Record, Runtime, drive
 from orchestrator.resilience.budget import Budget
 from orchestrator.routes import Candidate, Route
@@ -45,8 +48,12 @@ class Coordinator:
         pools: Pools,
         *,
         clock: Callable[[], float] = time.monotonic,
+        counters: Counters | None = None,
     ) -> None:
         self.config = config
+        self.in_flight = 0
+        """Requests that have not been answered to their end."""
+        self.counters = counters or Counters()
         self._runtime = runtime
         self._pools = pools
         self._clock = clock
@@ -65,7 +72,30 @@ class Coordinator:
         """
         return await self._run(ask, sink)
 
+    @property
+    def server(self) -> Server:
+        """How it is served."""
+        return self.config.server
+
+    async def idle(self) -> None:
+        """Waits until nothing is in flight."""
+        while self.in_flight:
+            await asyncio.sleep(0.1)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Counts as in flight meanwhile: its pools stay open."""
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
     async def _run(self, ask: Ask, sink: Sink | None) -> Answer:
+        with self.hold():
+            return await self._answer(ask, sink)
+
+    async def _answer(self, ask: Ask, sink: Sink | None) -> Answer:
         route = self._selectors.resolve(ask.selector, ask.override)
         run = await drive(
             plan(route, ask.request, self._may_hedge(route)),
@@ -76,6 +106,10 @@ class Coordinator:
         )
         model = run.outcome.model if isinstance(run.outcome, Reply | Finish) else None
         report = _report(ask, route, run.records, run.winner)
+        outcome = run.outcome.kind.value if isinstance(run.outcome, Failure) else "ok"
+        self.counters.request(ask.selector, route.strategy.name, outcome)
+        for attempt in report["attempts"]:
+            self.counters.attempt(attempt["provider"], attempt["model"], attempt["outcome"])
         return Answer(run.outcome, report, route.strategy.name, run.winner.provider if run.winner else None, model)
 
     def _may_hedge(self, route: Route) -> Callable[[Route, float], bool]:

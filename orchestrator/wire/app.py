@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 from urllib.parse import unquote
 from uuid import uuid4
@@ -37,12 +39,17 @@ _ROUTES = {
     "/health": "GET",
     "/ready": "GET",
     "/admin/pools": "GET",
+    "/admin/config": "GET",
+    "/admin/reload": "POST",
 }
 
 
 class Coordinating(Protocol):
     """What the application needs of a coordinator."""
 
+    @property
+    def server(self) -> Server: ...
+    def hold(self) -> AbstractContextManager[None]: ...
     async def answer(self, ask: Ask) -> Answer: ...
     async def stream(self, ask: Ask, sink: Sink) -> Answer: ...
     async def models(self) -> list[Json]: ...
@@ -50,21 +57,33 @@ class Coordinating(Protocol):
     async def ready(self) -> tuple[bool, Json]: ...
 
 
+class Admin(Protocol):
+    """What stands above coordinators."""
+
+    async def config(self) -> Json:
+        """The configuration in use, without keys, and what is wrong with its file as it is now."""
+        ...
+
+    async def reload(self) -> tuple[int, tuple[str, ...]]:
+        """Has the file read now. The version in use from then on, and the problems that kept a newer one from it."""
+        ...
+
+
 class App:
     """The ASGI application.
 
+    `current` gives the coordinator of the configuration in use: a request keeps the one that it began with.
     `own_request_id`: whether `x-request-id` is sent from here (Ray Serve sends its own). `watch`: whether the caller's
     going away has to be noticed here (Ray Serve cancels the request itself).
     """
 
     def __init__(
-        self, coordinator: Coordinating, server: Server, *, own_request_id: bool = True, watch: bool = True
+        self, current: Callable[[], Coordinating], admin: Admin, *, own_request_id: bool = True, watch: bool = True
     ) -> None:
-        self._coordinator = coordinator
-        self._server = server
+        self._current = current
+        self._admin = admin
         self._own_request_id = own_request_id
         self._watch = watch
-        self._limit_bytes = int(server.max_body_mb * 1_000_000)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
@@ -103,19 +122,30 @@ class App:
         if method != needed:
             raise Refused(405, "method_not_allowed", f"{path} takes {needed}", headers=((b"allow", needed.encode()),))
         if path == "/v1/chat/completions":
-            await self._chat(scope, receive, send, request_id)
+            coordinator = self._current()
+            with coordinator.hold():
+                await self._chat(coordinator, scope, receive, send, request_id)
             return
         status: int = 200
         body: Any
+        coordinator = self._current()
         if path == "/health":
             body = {"status": "ok"}
         elif path == "/ready":
-            ready, body = await self._coordinator.ready()
+            ready, body = await coordinator.ready()
             status = 200 if ready else 503
         elif path == "/admin/pools":
-            body = {"pools": await self._coordinator.pools()}
+            body = {"pools": await coordinator.pools()}
+        elif path == "/admin/config":
+            body = await self._admin.config()
+        elif path == "/admin/reload":
+            version, problems = await self._admin.reload()
+            if problems:
+                what = "the configuration was not taken over: " + "\n".join(problems)
+                raise Refused(400, "invalid_config", what)
+            body = {"version": version}
         else:
-            body = {"object": "list", "data": await self._coordinator.models()}
+            body = {"object": "list", "data": await coordinator.models()}
         if one_model:
             name = unquote(path.removeprefix("/v1/models/"))
             body = next((row for row in body["data"] if row["id"] == name), None)
@@ -123,18 +153,20 @@ class App:
                 raise Refused(404, "model_not_found", f"there is no model {name!r} in /v1/models", param="model")
         await send_json(send, status, body, self._id(request_id))
 
-    async def _chat(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        chat = parse_chat(await read_body(scope, receive, self._limit_bytes))
+    async def _chat(
+        self, coordinator: Coordinating, scope: Scope, receive: Receive, send: Send, request_id: str
+    ) -> None:
+        chat = parse_chat(await read_body(scope, receive, int(coordinator.server.max_body_mb * 1_000_000)))
         ask = Ask(chat.selector, chat.request, chat.override, request_id, chat.user)
         sink = None
         if chat.request.stream:
             sink = SseSink(
                 send,
-                self._server.keepalive_s,
+                coordinator.server.keepalive_s,
                 lambda *known: [*self._id(request_id), *_headers(*known)],
             )
         try:
-            answer = await self._ask(ask, sink, receive)
+            answer = await self._ask(coordinator, ask, sink, receive)
             if sink is not None:
                 # A comment on its way may send the headers: only then is it settled what a failure looks like.
                 await sink.quiet()
@@ -165,8 +197,8 @@ class App:
         await sink.quiet()
         return sink.started
 
-    async def _ask(self, ask: Ask, sink: SseSink | None, receive: Receive) -> Answer:
-        asked = self._coordinator.answer(ask) if sink is None else self._coordinator.stream(ask, sink)
+    async def _ask(self, coordinator: Coordinating, ask: Ask, sink: SseSink | None, receive: Receive) -> Answer:
+        asked = coordinator.answer(ask) if sink is None else coordinator.stream(ask, sink)
         if not self._watch:
             return await asked
         work = asyncio.ensure_future(asked)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.config.live import Snapshot
 from orchestrator.config.load import load_mapping
 from orchestrator.config.settings import Strategy
 from orchestrator.drive import drive
@@ -28,12 +29,15 @@ CONFIG = {
 }
 
 
+SNAPSHOT = Snapshot(1, load_mapping(CONFIG, {}))
+
+
 @pytest.fixture
 async def pools(cluster: Any) -> AsyncIterator[Any]:
     from actors.pools import RayPools
 
-    pools = RayPools(load_mapping(CONFIG, {}))
-    await pools.up(30)
+    pools = RayPools()
+    await pools.apply(SNAPSHOT, 30)
     assert await pools.ready() == {}
     yield pools
     await pools.aclose()
@@ -108,8 +112,8 @@ async def test_the_end_of_a_session_cancels_all_that_it_started(pools: Any) -> N
     """A coordinator that is gone, in whichever way: its calls end, unary and streamed."""
     from actors.pools import RayPools
 
-    other = RayPools(load_mapping(CONFIG, {}))
-    await other.up(30)
+    other = RayPools()
+    await other.apply(SNAPSHOT, 30)
     routes = [Route("t", Strategy("first"), (Candidate("sim", "latency-0.1+tokens-500+rate-10"),)) for _ in range(2)]
     runs = [
         asyncio.ensure_future(

@@ -36,15 +36,28 @@ class LocalPools:
         return self.problems
 
 
+class Above:
+    """What stands above coordinators."""
+
+    problems: tuple[str, ...] = ()
+
+    async def config(self) -> Json:
+        return {"version": 7}
+
+    async def reload(self) -> tuple[int, tuple[str, ...]]:
+        return 7, self.problems
+
+
 class Stack:
     """A served configuration. `http` speaks with it, `pools` is behind it."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = load_mapping(config, {})
+        self.above = Above()
         self.pools = LocalPools(self.config)
         self.runtime = Local(self.pools.endpoints)
         self.coordinator = Coordinator(self.config, self.runtime, self.pools)
-        app: Any = App(self.coordinator, self.config.server)
+        app: Any = App(lambda: self.coordinator, self.above)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=20)
 
     async def chat(self, model: str, **fields: Any) -> httpx.Response:

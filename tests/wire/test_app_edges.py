@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import httpx2
@@ -31,8 +32,20 @@ def answer(outcome: Reply | Finish | Failure) -> Answer:
 
 
 class Fake:
-    def __init__(self, serve: Serve) -> None:
+    """A coordinator, and what stands above it."""
+
+    def __init__(self, serve: Serve, server: Server) -> None:
         self._serve = serve
+        self.server = server
+
+    def hold(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    async def config(self) -> Json:
+        return {}
+
+    async def reload(self) -> tuple[int, tuple[str, ...]]:
+        return 0, ()
 
     async def answer(self, ask: Ask) -> Answer:
         return await self._serve(None)
@@ -59,7 +72,8 @@ class Caller:
         self.hook: Callable[[MutableMapping[str, Any]], Awaitable[None]] | None = None
         body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": True, **fields}
         self._messages = [{"type": "http.request", "body": orjson.dumps(body), "more_body": False}]
-        self._app = App(Fake(serve), Server(keepalive_s=keepalive_s))
+        fake = Fake(serve, Server(keepalive_s=keepalive_s))
+        self._app = App(lambda: fake, fake)
 
     async def run(self) -> None:
         scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
@@ -186,7 +200,8 @@ async def test_a_caller_that_leaves_stops_the_call() -> None:
 
 
 def client(serve: Serve) -> openai.AsyncOpenAI:
-    http = httpx2.AsyncClient(transport=httpx2.ASGITransport(App(Fake(serve), Server())))
+    fake = Fake(serve, Server())
+    http = httpx2.AsyncClient(transport=httpx2.ASGITransport(App(lambda: fake, fake)))
     return openai.AsyncOpenAI(base_url="http://t/v1", api_key="k", http_client=http, max_retries=0)
 
 

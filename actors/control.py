@@ -1,0 +1,145 @@
+"""The control actor: it watches the configuration's file and publishes what it says; it adds up counters.
+
+A named, detached actor, like the pools. Coordinators ask it for whatever is newer than what they have and wait for the
+answer (a long poll), and bring their counters along. It keeps nothing that cannot be made anew: killed, it comes back,
+reads the file, and nobody notices; if the file has become unusable meanwhile, it takes the last good configuration from the
+coordinators, who still have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import asdict
+from typing import Any, Literal, NamedTuple
+
+import ray
+
+from actors.pool import NAMESPACE
+from orchestrator.config.live import Live, Snapshot
+from orchestrator.config.settings import Config
+from orchestrator.counters import Counters, total
+from orchestrator.types import Json
+
+NAME = "control"
+LOOK_S = 0.25
+POLL_S = 5.0
+"""How long a poll waits; coordinators bring their counters as often."""
+GONE_S = 30.0
+"""A coordinator that has not asked for so long is gone; what it had counted stays."""
+LONELY_S = 60.0
+
+_log = logging.getLogger("orchestrator.control")
+
+
+class Reloaded(NamedTuple):
+    """What came of a reload."""
+
+    version: int
+    problems: tuple[str, ...]
+
+
+class Control:
+    """The actor. Its methods run on one event loop."""
+
+    def __init__(self, path: str) -> None:
+        self._live = Live(path)
+        self._changed = asyncio.Event()
+        self._counters: dict[str, tuple[float, Counters]] = {}
+        """By coordinator, with when it last asked."""
+        self._former = Counters()
+        """Of coordinators that are gone."""
+        self._asked_s = time.monotonic()
+        self._live.reload()
+        self._watching = asyncio.ensure_future(self._watch())
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            # Reading may take a while (a second for the largest); polls go on meanwhile.
+            if await asyncio.to_thread(self._live.look):
+                self._publish()
+            now_s = time.monotonic()
+            for name in [name for name, (asked_s, _) in self._counters.items() if now_s - asked_s > GONE_S]:
+                self._former.add(self._counters.pop(name)[1])
+            if now_s - self._asked_s > LONELY_S:
+                ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+
+    def _publish(self) -> None:
+        assert self._live.snapshot is not None
+        _log.info("version %d of the configuration is published", self._live.snapshot.version)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def follow(self, path: str) -> None:
+        """Watches this file from now on."""
+        if path != self._live.path:
+            live, before = Live(path), self._live.snapshot
+            await asyncio.to_thread(live.reload)
+            if live.snapshot is not None and before is not None:
+                live.publish(live.snapshot.config, before.version + 1)
+            self._live = live
+            if live.snapshot is not None:
+                self._publish()
+
+    async def next(self, coordinator: str, version: int, counters: Counters) -> Snapshot | Literal["unknown"] | None:
+        """What is newer than `version`, as soon as there is something; None when there was nothing for a while.
+
+        `unknown`: there is nothing at all, and whoever has a snapshot is asked for it (`restore`).
+        """
+        self._asked_s = time.monotonic()
+        self._counters[coordinator] = self._asked_s, counters
+        if self._live.snapshot is not None and self._live.snapshot.version < version:
+            # Made before this coordinator's, by the clock of another machine: it is what counts all the same.
+            self._live.publish(self._live.snapshot.config, version + 1)
+        if self._live.snapshot is None and version:
+            return "unknown"
+        if self._live.snapshot is None or self._live.snapshot.version == version:
+            try:
+                await asyncio.wait_for(self._changed.wait(), POLL_S)
+            except TimeoutError:
+                return None
+        return self._live.snapshot
+
+    async def restore(self, snapshot: Snapshot) -> None:
+        """The last good snapshot, from a coordinator; taken if there is none here."""
+        if self._live.snapshot is None:
+            self._live.snapshot = snapshot
+            self._publish()
+
+    async def reload(self) -> Reloaded:
+        """Reads the file now."""
+        if await asyncio.to_thread(self._live.reload):
+            self._publish()
+        snapshot = self._live.snapshot
+        return Reloaded(0 if snapshot is None else snapshot.version, self._live.problems)
+
+    async def status(self) -> Json:
+        """What /admin/config shows: no keys, only how many there are."""
+        live = self._live
+        return {
+            "source": live.path,
+            "problems": live.problems,
+            "problems_since": live.problems_since,
+            "counters": total([self._former, *(counters for _, counters in self._counters.values())]).rows(),
+            "coordinators": len(self._counters),
+        }
+
+
+def shown(config: Config) -> Json:
+    """A configuration without its keys."""
+    value = asdict(config)
+    keys = value.pop("keys")
+    for name, provider in value["providers"].items():
+        provider["accounts"] = max(1, len(keys.get(name, ())))
+    return value
+
+
+def find_or_make(path: str) -> Any:
+    """The handle of the control actor; the first who asks makes it."""
+    options = ray.remote(
+        num_cpus=0, max_concurrency=1_000, max_restarts=-1, max_task_retries=0, enable_task_events=False
+    )
+    actor: Any = options(Control)
+    return actor.options(name=NAME, namespace=NAMESPACE, lifetime="detached", get_if_exists=True).remote(path)

@@ -1,0 +1,100 @@
+"""The coordinator's side of the control actor: it follows what is published, whatever happens to the actor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+from ray.exceptions import RayError
+
+from actors.control import POLL_S, Reloaded, find_or_make
+from orchestrator.config.live import Snapshot
+from orchestrator.config.load import load
+from orchestrator.counters import Counters
+from orchestrator.types import Json
+
+ASK_S = 10.0
+AGAIN_S = 0.3
+
+_log = logging.getLogger("orchestrator.following")
+
+
+class Following:
+    """Keeps a coordinator on the newest snapshot. `apply` takes one over; it is awaited before the next is asked for."""
+
+    def __init__(self, path: str, counters: Counters, apply: Callable[[Snapshot], Awaitable[None]]) -> None:
+        self._path = path
+        self._counters = counters
+        self._apply = apply
+        self._name = uuid4().hex
+        self._control: Any = None
+        self._task: asyncio.Task[None] | None = None
+        self._applied = asyncio.Condition()
+        self.snapshot: Snapshot | None = None
+
+    async def start(self) -> None:
+        """Takes the first snapshot over. Raises ConfigError if neither the control actor nor the file has one."""
+        try:
+            first = await asyncio.wait_for(self._first(), ASK_S)
+        except (RayError, TimeoutError) as error:
+            _log.warning("the control actor does not answer (%s): the file is read here", type(error).__name__)
+            first = None
+        await self._take(
+            first if isinstance(first, Snapshot) else Snapshot(1, await asyncio.to_thread(load, self._path))
+        )
+        self._task = asyncio.ensure_future(self._follow())
+
+    async def _first(self) -> Any:
+        self._control = await asyncio.to_thread(find_or_make, self._path)
+        await self._control.follow.remote(self._path)
+        return await self._control.next.remote(self._name, 0, self._counters)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                if self._control is None:
+                    self._control = await asyncio.to_thread(find_or_make, self._path)
+                assert self.snapshot is not None
+                asked = self._control.next.remote(self._name, self.snapshot.version, self._counters)
+                found = await asyncio.wait_for(asked, POLL_S + ASK_S)
+                if found == "unknown":
+                    await self._control.restore.remote(self.snapshot)
+                elif found is not None:
+                    await self._take(found)
+                continue
+            except (RayError, TimeoutError, ValueError) as error:
+                # It is being restarted, or was ended by itself: it is found or made again.
+                _log.info("the control actor is away: %s", type(error).__name__)
+                self._control = None
+            except Exception:
+                _log.exception("a configuration could not be taken over; the one before it stays")
+            await asyncio.sleep(AGAIN_S)
+
+    async def _take(self, snapshot: Snapshot) -> None:
+        if self.snapshot is None or snapshot.config != self.snapshot.config:
+            await self._apply(snapshot)
+        async with self._applied:
+            self.snapshot = snapshot
+            self._applied.notify_all()
+
+    async def reload(self) -> Reloaded:
+        """Has the file read now, and takes over what it says. Raises RayError and TimeoutError."""
+        if self._control is None:
+            self._control = await asyncio.to_thread(find_or_make, self._path)
+        reloaded: Reloaded = await asyncio.wait_for(self._control.reload.remote(), ASK_S)
+
+        async with asyncio.timeout(ASK_S), self._applied:
+            await self._applied.wait_for(
+                lambda: self.snapshot is not None and self.snapshot.version >= reloaded.version
+            )
+        return reloaded
+
+    async def status(self) -> Json:
+        """What the control actor says of itself. Raises RayError and TimeoutError."""
+        if self._control is None:
+            self._control = await asyncio.to_thread(find_or_make, self._path)
+        status: Json = await asyncio.wait_for(self._control.status.remote(), ASK_S)
+        return status

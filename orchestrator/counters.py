@@ -1,0 +1,57 @@
+"""How many requests and attempts there were, by their labels. Plain numbers that only grow; `actors.control` adds them up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+MAX_LABELS = 2_000
+"""Callers choose models' names: what comes beyond so many combinations is counted as `other`."""
+Counts = Mapping[tuple[str, str, str], int]
+
+
+class Counters:
+    """The counts of one process."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, str, str]] = Counter()
+        """(selector, strategy, outcome) -> requests."""
+        self.attempts: Counter[tuple[str, str, str]] = Counter()
+        """(provider, model, outcome) -> attempts."""
+
+    def request(self, selector: str, strategy: str, outcome: str) -> None:
+        """One request ended."""
+        _count(self.requests, (selector, strategy, outcome), ("other", strategy, outcome))
+
+    def attempt(self, provider: str, model: str, outcome: str) -> None:
+        """One attempt ended."""
+        _count(self.attempts, (provider, model, outcome), (provider, "other", outcome))
+
+    def add(self, other: Counters) -> None:
+        """Adds another process's counts."""
+        self.requests.update(other.requests)
+        self.attempts.update(other.attempts)
+
+    def rows(self) -> dict[str, list[dict[str, Any]]]:
+        """As JSON, by label."""
+        return {
+            "requests": _rows(("selector", "strategy", "outcome"), self.requests),
+            "attempts": _rows(("provider", "model", "outcome"), self.attempts),
+        }
+
+
+def total(parts: Iterable[Counters]) -> Counters:
+    """The sum."""
+    whole = Counters()
+    for part in parts:
+        whole.add(part)
+    return whole
+
+
+def _count(counts: Counter[tuple[str, str, str]], labels: tuple[str, str, str], other: tuple[str, str, str]) -> None:
+    counts[labels if labels in counts or len(counts) < MAX_LABELS else other] += 1
+
+
+def _rows(names: tuple[str, str, str], counts: Counts) -> list[dict[str, Any]]:
+    return [{**dict(zip(names, labels, strict=True)), "count": count} for labels, count in sorted(counts.items())]
