@@ -23,7 +23,8 @@ from orchestrator.counters import Counters, total
 from orchestrator.types import Json
 
 NAME = "control"
-LOOK_S = 0.25
+LOOK_S = 0.15
+"""A change is read when it has been there, unchanged, for so long."""
 POLL_S = 5.0
 """How long a poll waits; coordinators bring their counters as often."""
 GONE_S = 30.0

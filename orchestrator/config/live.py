@@ -1,6 +1,6 @@
 """A configuration file that may change while it is in use: the last good one stays until there is a better one.
 
-A plain object that looks when it is told to; the control actor (`actors.control`) tells it to, four times a second.
+A plain object that looks when it is told to; the control actor (`actors.control`) tells it to, several times a second.
 """
 
 from __future__ import annotations

@@ -72,6 +72,8 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "tabs": ("providers:\n\tsim: {}", "2: document: is not YAML: found character that cannot start any token; "
              "indent with spaces, not tabs"),
     "two documents": ("a: 1\n---\nb: 2", "2: document: is not YAML: but found another document"),
+    "a bracket that stays open": ("a: 1\nb: {\nc: 2\n", "3: document: is not YAML: did not find expected ',' or '}', "
+                                  "while parsing a flow mapping that begins in line 2"),
     "an unknown alias": ("a: *b", "1: document: is not YAML: found undefined alias"),
     "a zero byte": ("a: \x00", "1: document: is not YAML: unacceptable character #x0000: control characters are not "
                     'allowed in "<unicode string>", position 3'),
