@@ -112,6 +112,8 @@ def _kind(status: int, code: str, text: str) -> FailureKind:
 
 
 def _error_object(body: object) -> Json:
+    if isinstance(body, list) and body:
+        body = body[0]  # Gemini's
     if not isinstance(body, dict):
         return {}
     error = body.get("error")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import httpx
 import orjson
 import pytest
 
-from orchestrator.config.settings import Connections, Pool, Provider, Retry, Timeouts
+from orchestrator.config.settings import Breaker, Connections, Limits, Pool, Provider, Retry, Timeouts
 from orchestrator.endpoint import Endpoint, EndpointStream
 from orchestrator.transport import AiohttpTransport, Transport, TransportError
 from orchestrator.types import Chunk, Failure, FailureKind, Finish, Reply, Request
@@ -71,8 +72,6 @@ async def test_retries_stay_within_their_budget() -> None:
         nonlocal asked
         asked += 1
         return httpx.Response(500)
-
-    from orchestrator.config.settings import Breaker
 
     failing = endpoint(handler, retry=Retry(3, 0.0001, 0.0002), breaker=Breaker(10_000))
     for _ in range(100):
@@ -265,3 +264,98 @@ async def test_urls_are_parsed_once_but_not_kept_for_ever() -> None:
     for i in range(100):
         transport._url(f"http://up/x{i}")
     assert first is not transport._url("http://up/1")
+
+
+class Held:
+    """An upstream that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.in_flight = self.peak = 0
+        self.keys: list[str | None] = []
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        self.keys.append(request.headers.get("authorization"))
+        await self.go.wait()
+        self.in_flight -= 1
+        return ok(request)
+
+
+def held(upstream: Held, concurrency: int, *keys: str, **settings: object) -> Endpoint:
+    provider = Provider("p", base_url="http://up/v1", pool=Pool(concurrency, 10), **settings)  # type: ignore[arg-type]
+    return Endpoint(provider, keys, Transport(Connections(), Timeouts(), httpx.MockTransport(upstream)))
+
+
+async def test_the_semaphore_holds_across_a_change_of_settings() -> None:
+    """What the former endpoint has in flight counts; what waits goes by the new limit."""
+    upstream = Held()
+    before = held(upstream, 2)
+    tasks = [asyncio.ensure_future(before.call(REQUEST, "m")) for _ in range(4)]
+    await asyncio.sleep(0.01)
+    after = before.successor(replace(before.provider, pool=Pool(3, 10)), ())
+    tasks += [asyncio.ensure_future(after.call(REQUEST, "m")) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    assert (3, 3, 3) == (upstream.in_flight, after.stats()["in_flight"], after.stats()["queued"])
+    retiring = asyncio.ensure_future(before.retire())
+    upstream.go.set()
+    assert all(isinstance(outcome, Reply) for outcome in await asyncio.gather(*tasks))
+    await retiring
+    assert (3, 0) == (upstream.peak, after.stats()["in_flight"])
+    assert isinstance(await after.call(REQUEST, "m"), Reply)
+    await after.aclose()
+
+
+async def test_a_key_that_is_taken_away_is_not_used_again() -> None:
+    """Its calls in flight still count; one that stays keeps its state; a new one begins anew."""
+    upstream = Held()
+    before = held(upstream, 2, "old", "kept")
+    tasks = [asyncio.ensure_future(before.call(REQUEST, "m")) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    after = before.successor(before.provider, ("kept", "new"))
+    assert (2, [1, 0]) == (after.stats()["in_flight"], [a["calls"] for a in after.stats()["accounts"]])
+    tasks += [asyncio.ensure_future(after.call(REQUEST, "m")) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    upstream.go.set()
+    await asyncio.gather(*tasks)
+    assert ["Bearer old", "Bearer kept", "Bearer new"] == upstream.keys[:3]
+    assert "Bearer old" not in upstream.keys[1:]
+    assert 0 == after.stats()["in_flight"]
+
+
+async def test_limits_and_breakers_begin_anew_only_where_they_changed() -> None:
+    """An open breaker stays open across a change of something else."""
+    broken = endpoint(lambda _: httpx.Response(500), retry=Retry(1), breaker=Breaker(1))
+    await broken.call(REQUEST, "m")
+    states = []
+    for changed in (
+        replace(broken.provider, pool=Pool(9)),
+        replace(broken.provider, pool=Pool(9), limits=Limits(60)),
+        replace(broken.provider, pool=Pool(9), breaker=Breaker(2)),
+    ):
+        broken = broken.successor(changed, ())
+        states.append(broken.stats()["accounts"][0]["models"]["m"]["breaker"])
+    assert ["open", "open", "closed"] == states
+
+
+async def test_connections_are_handed_on_unless_their_settings_changed() -> None:
+    """The former endpoint closes what its successor does not use, when its own calls have ended."""
+    upstream = Held()
+    one = held(upstream, 2)
+    two = one.successor(replace(one.provider, retry=Retry(7)), ())
+    three = two.successor(replace(two.provider, connections=Connections(keepalive=7)), ())
+    assert one._transport is two._transport
+    assert two._transport is not three._transport
+    stream = asyncio.ensure_future(two.open(REQUEST._replace(stream=True), "m"))
+    await asyncio.sleep(0.01)
+    retiring = asyncio.ensure_future(two.retire())
+    await one.retire()
+    upstream.go.set()
+    opened = await stream
+    assert isinstance(opened, EndpointStream)
+    assert not retiring.done()
+    await opened.aclose()
+    await opened.aclose()
+    await asyncio.wait_for(retiring, 2)
+    assert 0 == three.stats()["in_flight"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
+from orchestrator.config.settings import Latency, Simulate
+from orchestrator.simulate.server import start
 from tests.upstream import Upstream
 from tests.wire.conftest import Serve, Stack
 
@@ -297,3 +300,60 @@ async def test_limits_and_queues(upstream: Upstream, serve: Serve) -> None:
     assert [(200, "")] * 2 + [(429, "queue_full")] * 2 + [(429, "queue_timeout")] * 3 == found
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == 429)
     assert 2 == upstream.peak
+
+
+async def test_aliases(serve: Serve) -> None:
+    """Bare names for selectors: exact ones before patterns, the longest pattern first; listed, and answered."""
+    stack = await serve(
+        {
+            "providers": {"sim": {"simulate": {"latency_s": {"median": 0}}, "models": ["gpt-4o", "claude-3"]}},
+            "tiers": {"fast": ["sim/x"]},
+            "aliases": {
+                "gpt-4o": "sim/four",
+                "gpt-*": "sim/gpt-*",
+                "gpt-4*": "tier:fast",
+                "*-3": "sim/*-3",
+                "gone/*": "sim/*",
+            },
+        }
+    )
+    expected = {
+        "gpt-4o": "sim/four", "gpt-4.1": "sim/x", "gpt-5": "sim/gpt-5", "claude-3": "sim/claude-3", "gone/a/b": "sim/a/b",
+    }  # fmt: skip
+    simulated = await start(Simulate(Latency(0, 0), 100_000), name="sim")
+    stack.pools.endpoints["sim"].provider = replace(stack.config.providers["sim"], base_url=simulated.base_url)
+    for name, winner in expected.items():
+        assert winner == (await stack.chat(name)).json()["orchestrator"]["winner"]
+    assert 404 == (await stack.chat("gpt-")).status_code
+    await simulated.stop()
+    listed = [row["id"] for row in (await stack.http.get("/v1/models")).json()["data"]]
+    # A pattern lists what it makes of the models that are listed.
+    assert ["tier:fast", "gpt-4o", "gone/gpt-4o", "gone/claude-3", "claude-3", "sim/gpt-4o", "sim/claude-3"] == listed
+
+
+async def test_what_stands_above(stack: Stack) -> None:
+    """The configuration in use; a reload, and what is wrong with it."""
+    assert {"version": 7} == (await stack.http.get("/admin/config")).json()
+    assert {"version": 7} == (await stack.http.post("/admin/reload")).json()
+    stack.above.problems = ("c.yaml:1: a: no", "c.yaml:2: b: no")
+    refused = await stack.http.post("/admin/reload")
+    assert (400, "invalid_config") == (refused.status_code, refused.json()["error"]["code"])
+    assert "c.yaml:1: a: no\nc.yaml:2: b: no" in refused.json()["error"]["message"]
+
+
+async def test_requests_are_counted(stack: Stack) -> None:
+    """By selector and outcome, and each attempt; what is in flight holds its coordinator."""
+    slow = asyncio.ensure_future(stack.chat("up/slow-0.1"))
+    await asyncio.sleep(0.05)
+    assert stack.coordinator.in_flight
+    await stack.coordinator.idle()
+    assert 200 == (await slow).status_code
+    await stack.chat("tier:rescue")
+    await stack.chat("up/malformed")
+    counters = stack.coordinator.counters
+    assert {
+        ("up/slow-0.1", "first", "ok"): 1,
+        ("tier:rescue", "fallback", "ok"): 1,
+        ("up/malformed", "first", "invalid_request"): 1,
+    } == dict(counters.requests)
+    assert 2 == counters.attempts["up", "unavailable", "server_error"]

@@ -130,17 +130,34 @@ def test_pools(run: Any, url: str) -> None:
 
 def test_check(run: Any, tmp_path: Path) -> None:
     """What is there and what was left out; or each problem, and 2."""
-    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yml"
     good.write_text("providers: {sim: {simulate: {}}, openai: {optional: true, api_key: '${NOT_SET_ANYWHERE}'}}")
     bad.write_text("providers: {sim: {}}")
-    left_out = "left out: openai: NOT_SET_ANYWHERE is not set\n"
-    assert (0, f"{good}: providers sim; tiers none\n{left_out}", "") == run("check", str(good))
-    found = json.loads(run("check", "--json", str(good))[1])
-    assert (True, ["sim"], ["openai"]) == (found["ok"], found["providers"], list(found["left_out"]))
-    code, out, err = run("check", str(bad))
-    assert (2, "", True) == (code, out, err.startswith(f"{bad}:1: providers.sim: needs exactly one of"))
-    code, out, _ = run("check", "--json", str(bad))
-    assert (2, False, 1) == (code, json.loads(out)["ok"], len(json.loads(out)["problems"]))
+    (tmp_path / "notes.txt").write_text("{")
+    said = f"{good}: providers sim; tiers none\nleft out: openai: NOT_SET_ANYWHERE is not set\n"
+    wrong = f"{bad}:1: providers.sim: needs exactly one of base_url, simulate, replay, or a known provider's preset\n"
+    assert (0, said, "") == run("check", str(good))
+    assert (2, "", wrong) == run("check", str(bad))
+    assert (2, said, wrong) == run("check", str(tmp_path))
+    assert (2, "", f"{tmp_path}/no:1: document: cannot be read: No such file or directory\n") == run(
+        "check", f"{tmp_path}/no"
+    )
+
+
+def test_check_for_a_machine(run: Any, tmp_path: Path) -> None:
+    """The same as JSON, by file."""
+    (tmp_path / "empty").mkdir()
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text("providers: {sim: {simulate: {}}}\naliases: {gpt: sim/gpt}")
+    bad.write_text("providers: {sim: {}}")
+    code, out, err = run("check", "--json", str(tmp_path))
+    found = json.loads(out)
+    assert (2, "", False, 1) == (code, err, found["ok"], len(found["problems"]))
+    row = {"ok": True, "providers": ["sim"], "tiers": [], "aliases": ["gpt"], "left_out": {}}
+    assert row == found["files"][str(good)]
+    assert not found["files"][str(bad)]["ok"]
+    code, out, _ = run("check", "--json", str(tmp_path / "empty"))
+    assert (2, ["the folder has no .yaml file"]) == (code, [p.split(": ", 2)[2] for p in json.loads(out)["problems"]])
 
 
 def test_the_default_configuration_needs_nothing() -> None:

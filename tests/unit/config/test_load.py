@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.config.load import load, load_mapping
@@ -399,7 +399,7 @@ things = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(st.dictionaries(st.sampled_from(["providers", "tiers", "server"]), st.dictionaries(names, things, max_size=3)))
 def test_whatever_it_is_the_answer_is_a_configuration_or_its_problems(data: dict[str, object]) -> None:
     """Never another exception, and never a value that came out of a variable."""

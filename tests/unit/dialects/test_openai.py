@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.dialects.openai import ChunkDecoder, OpenAI, as_chunks
@@ -288,7 +288,7 @@ CHUNKS = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(CHUNKS, st.booleans())
 def test_whatever_an_upstream_streams_is_chunks_and_one_end(chunks: list[Any], done: bool) -> None:
     """No shape of JSON raises; all that is handed on is an object with a list of choices and a text for its model."""
@@ -315,7 +315,7 @@ def test_whatever_an_upstream_streams_is_chunks_and_one_end(chunks: list[Any], d
         )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(ANY | st.builds(lambda choice: {"choices": [choice]}, ANY), st.sampled_from([200, 400, 429, 500]))
 def test_whatever_an_upstream_answers_is_a_reply_or_a_failure(body: Any, status: int) -> None:
     """No shape of JSON raises, whole or as the chunks of a stream."""
