@@ -25,6 +25,8 @@ from orchestrator.wire.app import App
 NAME = "orchestrator"
 POOLS_UP_S = 20.0
 """How long a new coordinator waits for its pools before it begins to serve without those that do not come up."""
+RELOAD_UP_S = 5.0
+"""The same for pools that a changed configuration brings."""
 
 
 class CoordinatorReplica:
@@ -45,7 +47,7 @@ class CoordinatorReplica:
         await self._following.start()
 
     async def _take(self, snapshot: Snapshot) -> None:
-        await self._pools.apply(snapshot, POOLS_UP_S)
+        await self._pools.apply(snapshot, POOLS_UP_S if self._current is None else RELOAD_UP_S)
         before, self._current = (
             self._current,
             Coordinator(snapshot.config, self._pools.calls, self._pools, counters=self._counters),

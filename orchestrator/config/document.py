@@ -118,11 +118,12 @@ class Document:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             # An end that comes too soon is reported after the last line.
-            line = 1 if mark is None else min(mark.line + 1, max(1, len(content.splitlines())))
+            last = max(1, len(content.splitlines()))
+            line = 1 if mark is None else min(mark.line + 1, last)
             what = clean(" ".join(str(error.problem or error.context).split()), 200)
             hint = "; indent with spaces, not tabs" if "cannot start any token" in what else ""
             if error.context_mark and str(error.context).startswith("while parsing a flow"):
-                hint = f", {error.context} that begins in line {error.context_mark.line + 1}"
+                hint = f", {error.context} that begins in line {min(error.context_mark.line + 1, last)}"
             self._note(line, (), f"is not YAML: {_put_back(what)}{hint}")
         except yaml.YAMLError as error:
             self._note(1, (), f"is not YAML: {clean(' '.join(str(error).split()), 200)}")
