@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from orchestrator.dialects.resume import sent_of
 from orchestrator.routes import Candidate
 from orchestrator.strategies.plan import Call, Event, Plan, Step, Verdict
 from orchestrator.types import Chunk, Failure, Finish, Opened, Piece, Reply
@@ -63,7 +64,7 @@ class Sink(Protocol):
     """Where a streamed answer goes."""
 
     async def open(self, candidate: Candidate, opened: Opened, records: Sequence[Record]) -> None:
-        """Called once, before the first chunk: the answer comes from `candidate`."""
+        """Called once, before the first chunk: the answer comes from `candidate` (and from others, if it is cut)."""
         ...
 
     async def send(self, chunks: Sequence[bytes]) -> None:
@@ -114,6 +115,9 @@ class _Driver(Generic[H]):
         """Calls that were ready in the last look, in that order, of which the plan has not been told."""
         self._records: list[Record] = []
         """By the call's identity: plans number their calls from 0."""
+        self._sent: list[bytes] = []
+        """What the caller has been sent. Looked into only if the stream is cut."""
+        self._begun = False
 
     async def run(self, plan: Plan) -> Run:
         try:
@@ -177,17 +181,19 @@ class _Driver(Generic[H]):
         """Hands a committed stream to the caller until it ends."""
         assert self._sink is not None, "only a request with a sink is asked for as a stream"
         _, stream = self._opened[call]
-        await self._sink.open(self._records[call].candidate, stream.opened, self._records)
+        if not self._begun:
+            self._begun = True
+            await self._sink.open(self._records[call].candidate, stream.opened, self._records)
         while True:
             pieces = await stream.read()
             last = pieces[-1]
-            if isinstance(last, Chunk):
-                await self._sink.send([piece.data for piece in pieces if isinstance(piece, Chunk)])
-                continue
-            if len(pieces) > 1:
-                await self._sink.send([piece.data for piece in pieces if isinstance(piece, Chunk)])
-            del self._opened[call]
-            return self._ended(call, last)
+            if chunks := [piece.data for piece in pieces if isinstance(piece, Chunk)]:
+                self._sent += chunks
+                await self._sink.send(chunks)
+            if not isinstance(last, Chunk):
+                del self._opened[call]
+                event = self._ended(call, last)
+                return event._replace(sent=sent_of(self._sent)) if isinstance(last, Failure) else event
 
     def _ended(self, call: int, outcome: Reply | Finish | Failure) -> Event:
         now_s = self._now()

@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Callable
 
 from orchestrator.config.settings import Provider
 from orchestrator.dialects import DIALECTS, StreamDecoder
+from orchestrator.dialects.resume import Resumed, continuing
 from orchestrator.providers import credentials
 from orchestrator.resilience import retry
 from orchestrator.resilience.admission import Admission, Permit
@@ -170,7 +171,9 @@ class Endpoint:
     async def _send(
         self, request: Request, model: str, permit: Permit, held: _Held, deadline_s: float
     ) -> Reply | Failure | EndpointStream:
-        call = self._dialect.encode(request, model)
+        continues = request.resume is not None and self.provider.options_of(model).prefill is True
+        asked = continuing(request, dict(self.provider.prefill_fields)) if continues else request
+        call = self._dialect.encode(asked, model)
         headers = {**call.headers, **credentials(self.provider.key_header, permit.account.key)}
         response: Response | None = None
         kept = False
@@ -182,6 +185,8 @@ class Endpoint:
             choices = request.body.get("n")
             content_type = response.headers.get("content-type", "")
             decoder = self._dialect.decoder(model, choices if isinstance(choices, int) else 1, content_type)
+            if request.resume is not None:
+                decoder = Resumed(decoder, request.resume, continues=continues)
             stream = EndpointStream(self, response, decoder, held, deadline_s)
             failure = await stream.first()
             if failure is not None:

@@ -32,6 +32,8 @@ class Preset:
     """A name in `orchestrator.dialects.DIALECTS`."""
     model_options: Mapping[str, ModelOptions] = field(default_factory=dict)
     """What its models can do; see `Provider.model_options`."""
+    prefill_fields: Mapping[str, object] = field(default_factory=dict)
+    """What a request has to say beside a last assistant turn for it to be continued."""
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
@@ -73,6 +75,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             base_url="",
             key_variable="VLLM_API_KEY",
             key_needed=False,
+            model_options={"*": ModelOptions(prefill=True)},
+            prefill_fields={"continue_final_message": True, "add_generation_prompt": False},
         ),
         "together": Preset(
             docs="https://docs.together.ai/docs/inference/openai-compatibility",

@@ -18,6 +18,14 @@ Json = dict[str, Any]
 """A parsed JSON object. It is never changed in place after it has been handed on."""
 
 
+class Sent(NamedTuple):
+    """What of a streamed answer had reached its caller when it was cut: where another model goes on."""
+
+    text: str
+    head: Json
+    """`id`, `object`, `created` and `model` of its first chunk: those of all that follow."""
+
+
 class Request(NamedTuple):
     """What one candidate is asked: a chat completion in OpenAI's shape.
 
@@ -31,6 +39,8 @@ class Request(NamedTuple):
     input_tokens: int = 0
     priority: int = 0
     """0 is interactive; larger waits longer (batch)."""
+    resume: Sent | None = None
+    """Go on from here: what is streamed is only what comes after this text."""
 
 
 class Usage(NamedTuple):
@@ -75,6 +85,7 @@ class FailureKind(Enum):
     CUT = "stream_cut"
     STALLED = "stream_stalled"
     BAD_EVENT = "bad_event"
+    NO_RESUME = "resume_failed"
     DEADLINE = "deadline_exceeded"
     QUEUE_FULL = "queue_full"
     QUEUE_TIMEOUT = "queue_timeout"
@@ -111,6 +122,8 @@ _TRAITS: dict[FailureKind, Traits] = {
     FailureKind.CUT: Traits(False, True, True),
     FailureKind.STALLED: Traits(False, True, True),
     FailureKind.BAD_EVENT: Traits(False, True, True),
+    # Another answer than the one that was begun is no fault.
+    FailureKind.NO_RESUME: Traits(False, True, False),
     FailureKind.DEADLINE: Traits(False, False, False),
     FailureKind.QUEUE_FULL: Traits(False, True, False),
     FailureKind.QUEUE_TIMEOUT: Traits(False, True, False),

@@ -67,7 +67,7 @@ class Upstream:
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         count = self._counts[model] = self._counts.get(model, 0) + 1
-        work = asyncio.ensure_future(self._answer(model, count, bool(body.get("stream")), writer))
+        work = asyncio.ensure_future(self._answer(model, count, body, writer))
         left = asyncio.ensure_future(reader.read(1))
         try:
             await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
@@ -82,8 +82,11 @@ class Upstream:
                 task.cancel()
             await asyncio.wait((work, left))
 
-    async def _answer(self, model: str, count: int, stream: bool, writer: asyncio.StreamWriter) -> bool:
+    async def _answer(  # noqa: PLR0912 - a list of faults
+        self, model: str, count: int, body: Any, writer: asyncio.StreamWriter
+    ) -> bool:
         """Answers one request; says whether the connection stays open."""
+        stream = bool(body.get("stream"))
         name, _, value = model.partition("-")
         if name == "slow":
             await asyncio.sleep(float(value))
@@ -111,18 +114,27 @@ class Upstream:
             return _whole(writer, *errors[name])
         if not stream:
             return _whole(writer, 200, json.dumps(completion(model)))
+        words = _words(name, body["messages"][-1])
+        if not words:
+            return _whole(writer, 400, '{"error": {"message": "the last turn is not one that can be answered"}}')
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         if name == "headers":
             await asyncio.sleep(3600)
         if name == "errorevent":
             _chunk(writer, 'data: {"error": {"message": "boom", "code": 503}}\n\n')
             return _chunk(writer, "")
-        for word in ("alpha", " beta", " gamma"):
-            _chunk(writer, f"data: {json.dumps(delta(model, {'content': word}))}\n\n")
+        for position, word in enumerate(words):
+            said: dict[str, Any] = {"role": "assistant", "content": word} if position == 0 else {"content": word}
+            if name == "tools":
+                call = {"index": 0, "id": "t1", "type": "function", "function": {"name": "f", "arguments": "{"}}
+                said = {"role": "assistant", "tool_calls": [call]}
+            _chunk(writer, f"data: {json.dumps(delta(model, said))}\n\n")
             await writer.drain()
             if name == "drip":
                 await asyncio.sleep(float(value))
-        if name == "cut":
+            if name in ("cut", "tools", "stall", "badevent") and value and position + 1 == int(value):
+                break
+        if name in ("cut", "tools"):
             writer.close()
             return False
         if name == "stall":
@@ -136,6 +148,16 @@ class Upstream:
             if name != "nodone":
                 _chunk(writer, DONE)
         return _chunk(writer, "")
+
+
+def _words(name: str, turn: dict[str, str]) -> list[str]:
+    """What is streamed; nothing: the conversation is refused."""
+    if name == "prefill":
+        return ["alpha beta gamma".removeprefix(turn["content"])] if turn["role"] == "assistant" else []
+    if turn["role"] == "assistant":
+        return []
+    words = {"other": ["alp", "ha be", "fore"], "split": ["al", "pha b", "eta ga", "mma"], "short": ["al"]}
+    return words.get(name, ["alpha", " beta", " gamma"])
 
 
 def completion(model: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.strategies.plan import Call, Event, Happening, Plan, Step, Verdict
-from orchestrator.types import Failure, FailureKind, Finish, Opened, Reply
+from orchestrator.types import Failure, FailureKind, Finish, Opened, Reply, Sent
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,14 @@ class Ran:
         return [call.candidate for _, call in self.started]
 
 
-def run(plan: Plan, scripts: Sequence[Script | Sequence[Script]]) -> Ran:
-    """Runs a plan to its verdict. A candidate with several scripts plays them call by call."""
+SENT = Sent("begun", {"id": "c1"})
+
+
+def run(plan: Plan, scripts: Sequence[Script | Sequence[Script]], sent: Sent | None = SENT) -> Ran:
+    """Runs a plan to its verdict. A candidate with several scripts plays them call by call.
+
+    `sent` is what a caller has whose stream is cut; None: nobody can go on with it.
+    """
     played = [0] * len(scripts)
     agenda: list[tuple[float, int, int, Happening]] = []
     live: dict[int, Call] = {}
@@ -92,7 +98,8 @@ def run(plan: Plan, scripts: Sequence[Script | Sequence[Script]]) -> Ran:
                 now_s, _, id_, happening = agenda.pop(0)
                 if not isinstance(happening, Opened):
                     del live[id_]
-                step = plan.send(Event(now_s, id_, happening))
+                served = bool(ran.commits) and ran.commits[-1][1] == id_ and isinstance(happening, Failure)
+                step = plan.send(Event(now_s, id_, happening, sent if served else None))
             else:
                 assert step.wake_at_s < float("inf"), "the plan waits for something that never comes"
                 now_s = max(now_s, step.wake_at_s)

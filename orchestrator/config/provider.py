@@ -109,6 +109,7 @@ class _Entry:
             row.model_prefix if row else "",
             models=self._models(sections),
             model_options={**(row.model_options if row else {}), **self._model_options(row)},
+            prefill_fields=row.prefill_fields if row else {},
             **{key: value for key, value in sections.items() if value is not None},
         )
         return Read(provider, self._api_keys(row))

@@ -122,8 +122,9 @@ class TierOptions:
     """split: what is always sent to the same arm."""
     arms: Mapping[str, Arm] = field(default_factory=dict)
     """split: by name."""
-    resume: Literal["auto", "off"] = "off"
-    """Whether a stream that was cut is completed by another candidate."""
+    resume: Literal["auto", "off"] = "auto"
+    """Whether a stream that was cut is gone on with by another candidate: one marked `prefill` continues the text; any other
+    answers afresh, and what follows is streamed if its answer begins with exactly the text already sent."""
     content_filter: Literal["stop", "fallback"] = "stop"
     """Whether a refusal for its content is the answer, or the next candidate is asked."""
     params: Mapping[str, object] = field(default_factory=dict)

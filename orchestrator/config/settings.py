@@ -164,6 +164,8 @@ class Provider:
     """What /v1/models lists; None: asked of the provider. An unlisted model is passed on all the same."""
     model_options: Mapping[str, ModelOptions] = field(default_factory=dict)
     """By the model's name; one `*` at the end stands for any rest. The preset's own, with the configuration's over them."""
+    prefill_fields: Mapping[str, object] = field(default_factory=dict)
+    """What a request has to say beside a last assistant turn for it to be continued."""
     simulate: Simulate | None = None
     replay: Replay | None = None
 
@@ -187,6 +189,10 @@ class Strategy:
     """hedge: how long the first may be silent before the next is asked."""
     extra_calls: float = 0.05
     """hedge: share of added calls allowed."""
+    resume: Literal["auto", "off"] = "auto"
+    """Whether a stream that was cut is gone on with by another member."""
+    content_filter: Literal["stop", "fallback"] = "stop"
+    """Whether a refusal for its content is the answer, or the next member is asked."""
     params: Mapping[str, object] = field(default_factory=dict)
     """Parameters that the tier sets; a request's own value wins."""
 

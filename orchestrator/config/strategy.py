@@ -43,16 +43,21 @@ def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
     extra = body.get("extra_calls", 0.05)
     if not (_is_number(extra) and 0 <= extra <= 1):
         return Wrong("extra_calls", "has to be a share between 0 and 1")
-    if body.get("resume", "off") not in ("off", False):  # YAML reads a bare `off` as false
-        return Wrong("resume", f"'auto' {LATER}" if body["resume"] == "auto" else "has to be auto or off")
-    if (kind := body.get("content_filter", "stop")) != "stop":
-        return Wrong("content_filter", f"'fallback' {LATER}" if kind == "fallback" else "has to be stop or fallback")
+    resume = body.get("resume", "auto")
+    if resume is False:
+        resume = "off"  # YAML reads a bare `off` as false
+    if resume not in ("auto", "off"):
+        return Wrong("resume", "has to be auto or off")
+    content_filter = body.get("content_filter", "stop")
+    if content_filter not in ("stop", "fallback"):
+        return Wrong("content_filter", "has to be stop or fallback")
     params = body.get("params", {})
     if not isinstance(params, dict):
         return Wrong("params", "has to be a mapping of request parameters")
     if reserved := RESERVED & params.keys():
         return Wrong("params", f"may not set {', '.join(sorted(reserved))}: that is the request's own")
-    return Strategy(name, commit, None if after is None else float(after), float(extra), params)
+    after_s = None if after is None else float(after)
+    return Strategy(name, commit, after_s, float(extra), resume, content_filter, params)
 
 
 def _is_number(value: Any) -> bool:

@@ -19,14 +19,25 @@ class HttpCall(NamedTuple):
 class StreamDecoder(Protocol):
     """Decodes one streamed answer, fed with bytes however they were split."""
 
-    opened: bool
-    """A first token has come: text, refusal, reasoning, a tool call, or an end; not the bare role."""
-    holding: bool
-    """The finish chunk has come and is held back until the usage has, too. Whoever feeds waits a little, then closes."""
-    model: str
-    """As the provider reports it; what was asked for until it has."""
-    deltas: int
-    """Content deltas so far: for most providers one a token, so an estimate of the output of a cut stream."""
+    @property
+    def opened(self) -> bool:
+        """A first token has come: text, refusal, reasoning, a tool call, or an end; not the bare role."""
+        ...
+
+    @property
+    def holding(self) -> bool:
+        """The finish chunk has come and is held back until the usage has, too. Whoever feeds waits a little, then closes."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """As the provider reports it; what was asked for until it has."""
+        ...
+
+    @property
+    def deltas(self) -> int:
+        """Content deltas so far: for most providers one a token, so an estimate of the output of a cut stream."""
+        ...
 
     def feed(self, data: bytes) -> list[Piece]:
         """What `data` completes. After a Finish or Failure nothing more comes."""

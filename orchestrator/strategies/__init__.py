@@ -9,36 +9,50 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from math import inf
+from typing import TypedDict
 
 from orchestrator.config.settings import Strategy
 from orchestrator.routes import Candidate, Route
 from orchestrator.strategies.ladder import ladder
 from orchestrator.strategies.nested import nested
 from orchestrator.strategies.plan import Plan
-from orchestrator.types import Request
+from orchestrator.types import FailureKind, Request
 
 MayHedge = Callable[[float], bool]
 """Asked with the time since the request began before a hedge is started; a no means waiting for what runs."""
 
+
+class _Options(TypedDict):
+    resume: bool
+    around: frozenset[FailureKind]
+
+
 Make = Callable[[Strategy, Sequence[str], Request, MayHedge], Plan]
 
 
-def _first(_strategy: Strategy, names: Sequence[str], request: Request, _may_hedge: MayHedge) -> Plan:
-    return ladder(names[:1], request)
+def _options(strategy: Strategy) -> _Options:
+    around = frozenset({FailureKind.CONTENT_POLICY} if strategy.content_filter == "fallback" else ())
+    return {"resume": strategy.resume == "auto", "around": around}
 
 
-def _fallback(_strategy: Strategy, names: Sequence[str], request: Request, _may_hedge: MayHedge) -> Plan:
-    return ladder(names, request)
+def _first(strategy: Strategy, names: Sequence[str], request: Request, _may_hedge: MayHedge) -> Plan:
+    return ladder(names[:1], request, **_options(strategy))
+
+
+def _fallback(strategy: Strategy, names: Sequence[str], request: Request, _may_hedge: MayHedge) -> Plan:
+    return ladder(names, request, **_options(strategy))
 
 
 def _race(strategy: Strategy, names: Sequence[str], request: Request, _may_hedge: MayHedge) -> Plan:
     # A race for the whole answer has no use for first tokens; the edge makes a stream of the answer if one is asked.
     whole = strategy.commit == "complete"
-    return ladder(names, request._replace(stream=False) if whole else request, stagger_s=0)
+    asked = request._replace(stream=False) if whole else request
+    return ladder(names, asked, stagger_s=0, **_options(strategy))
 
 
 def _hedge(strategy: Strategy, names: Sequence[str], request: Request, may_hedge: MayHedge) -> Plan:
-    return ladder(names, request, stagger_s=inf if strategy.after_s is None else strategy.after_s, may_hedge=may_hedge)
+    stagger_s = inf if strategy.after_s is None else strategy.after_s
+    return ladder(names, request, stagger_s=stagger_s, may_hedge=may_hedge, **_options(strategy))
 
 
 STRATEGIES: dict[str, Make] = {"first": _first, "fallback": _fallback, "race": _race, "hedge": _hedge}

@@ -7,12 +7,13 @@ rung is `first`. The idea that the delay alone tells these apart is Polly's (its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from math import inf
 from typing import assert_never
 
 from orchestrator.strategies.plan import Call, Event, Plan, Step, Verdict
-from orchestrator.types import Failure, FailureKind, Finish, Opened, Reply, Request
+from orchestrator.types import Failure, FailureKind, Finish, Opened, Reply, Request, Sent
 
 
 def ladder(
@@ -21,68 +22,126 @@ def ladder(
     *,
     stagger_s: float = inf,
     may_hedge: Callable[[float], bool] = lambda _at_s: True,
+    resume: bool = True,
+    around: frozenset[FailureKind] = frozenset(),
 ) -> Plan:
     """A plan over the members `names` (used in messages alone).
 
     `may_hedge(at_s)` is asked before a rung is started because time ran out, not because a call failed; a no means that
-    the calls in flight are waited for. Guaranteed: each rung is asked at most once, save that a rung whose pool was
-    lost is asked once more when nothing else is left; after a failure that forbids others (a malformed request),
-    nothing new is started, and what is in flight may still answer; once a call is committed, no other is started.
+    the calls in flight are waited for. `resume`: a stream that is cut is gone on with by another member. `around`: kinds of
+    failure after which others are asked although they forbid it. Guaranteed: each rung is asked at most once, save that a
+    rung whose pool was lost is asked once more when nothing else is left, and that one which was stopped may be asked to go
+    on with a stream; after a failure that forbids others (a malformed request), nothing new is started, and what is in
+    flight may still answer; once a call is committed, no other is started until it is cut.
     """
-    waiting = list(range(len(names)))
-    asked: list[int] = []
-    running: dict[int, int] = {}
-    failures: dict[int, Failure] = {}
-    lost_once: set[int] = set()
-    barred: Failure | None = None
+    return _Ladder(names, request, resume, around).run(stagger_s, may_hedge)
 
-    def begin(*, extra: bool = False) -> Call:
-        candidate = waiting.pop(0)
-        call = Call(len(asked), candidate, request, extra)
-        asked.append(candidate)
-        running[call.id] = candidate
+
+class _Ladder:
+    def __init__(self, names: Sequence[str], request: Request, resume: bool, around: frozenset[FailureKind]) -> None:
+        self._names = names
+        self._request = request
+        self._resume = resume
+        self._around = around
+        self._waiting = list(range(len(names)))
+        self._asked = 0
+        self._running: dict[int, int] = {}
+        """Call -> rung."""
+        self._failures: dict[int, Failure] = {}
+        self._lost_once: set[int] = set()
+
+    def _begin(self, *, extra: bool = False) -> Call:
+        rung = self._waiting.pop(0)
+        call = Call(self._asked, rung, self._request, extra)
+        self._asked += 1
+        self._running[call.id] = rung
         return call
 
-    start = [begin()]
-    while stagger_s == 0 and waiting:
-        start.append(begin())
-    next_at_s = stagger_s if waiting else inf
-    step = Step(tuple(start), wake_at_s=next_at_s)
-    while True:
-        event = yield step
-        match event.outcome:
-            case Opened():
-                assert event.call is not None
-                return (yield from _committed(event.call, tuple(id_ for id_ in running if id_ != event.call)))
-            case Reply() | Finish():
-                return Verdict(event.outcome, event.call)
-            case Failure() as failure:
-                assert event.call is not None
-                candidate = running.pop(event.call)
-                failures[candidate] = failure
-                if not failure.kind.traits.try_other:
-                    barred = failure
-                elif failure.kind is FailureKind.POOL_LOST and candidate not in lost_once:
-                    lost_once.add(candidate)
-                    waiting.append(candidate)
-                start = [begin()] if waiting and barred is None else []
-                next_at_s = event.at_s + stagger_s if waiting and barred is None else inf
-            case None:
-                # A hedge that the budget refuses is not asked for again until a call fails: the budget refills slowly.
-                start = [begin(extra=True)] if may_hedge(event.at_s) else []
-                next_at_s = event.at_s + stagger_s if start and waiting else inf
-            case _:
-                assert_never(event.outcome)
-        if not running:
-            return Verdict(barred or _all_failed(names, failures))
-        step = Step(tuple(start), wake_at_s=next_at_s)
+    def run(self, stagger_s: float, may_hedge: Callable[[float], bool]) -> Plan:
+        barred: Failure | None = None
+        start = [self._begin()]
+        while stagger_s == 0 and self._waiting:
+            start.append(self._begin())
+        step = Step(tuple(start), wake_at_s=stagger_s if self._waiting else inf)
+        while True:
+            event = yield step
+            match event.outcome:
+                case Opened():
+                    assert event.call is not None
+                    return (yield from self._serve(event.call))
+                case Reply() | Finish():
+                    return Verdict(event.outcome, event.call)
+                case Failure() as failure:
+                    assert event.call is not None
+                    if self._bars(self._running.pop(event.call), failure):
+                        barred = failure
+                    start = [self._begin()] if self._waiting and barred is None else []
+                    next_at_s = event.at_s + stagger_s if self._waiting and barred is None else inf
+                case None:
+                    # A hedge that the budget refuses is not asked for again until a call fails: it refills slowly.
+                    start = [self._begin(extra=True)] if may_hedge(event.at_s) else []
+                    next_at_s = event.at_s + stagger_s if start and self._waiting else inf
+                case _:
+                    assert_never(event.outcome)
+            if not self._running:
+                return Verdict(barred or _all_failed(self._names, self._failures))
+            step = Step(tuple(start), wake_at_s=next_at_s)
+
+    def _bars(self, rung: int, failure: Failure) -> bool:
+        """Notes a failure. Says whether nobody else may be asked after it."""
+        self._failures[rung] = failure
+        if not failure.kind.traits.try_other and failure.kind not in self._around:
+            return True
+        if failure.kind is FailureKind.POOL_LOST and rung not in self._lost_once:
+            self._lost_once.add(rung)
+            self._waiting.append(rung)
+        return False
+
+    def _serve(self, call: int) -> Plan:
+        """The caller is being served by `call`: wait for its end, and if it is cut, go on with another."""
+        served_by = call
+        first: Failure | None = None
+        sent: Sent | None = None
+        since: list[str] = []
+        serving: int | None = call
+        while serving is not None:
+            others = tuple(id_ for id_ in self._running if id_ != serving)
+            # Whoever was stopped may be asked to go on, should it come to that.
+            self._waiting += [self._running.pop(id_) for id_ in others]
+            event: Event = yield Step(stop=others, commit=serving)
+            if isinstance(event.outcome, Finish):
+                return Verdict(event.outcome, serving)
+            assert isinstance(event.outcome, Failure)
+            cut, sent = event.outcome, event.sent
+            del self._running[serving]
+            if first is None:
+                first = cut
+            else:
+                since.append(cut.message)
+            if sent is None or not self._resume or not cut.kind.traits.try_other:
+                break
+            self._request = self._request._replace(resume=sent)
+            serving = yield from self._reopen(since)
+        assert first is not None
+        return Verdict(_cut(first, since), served_by, sent)
+
+    def _reopen(self, since: list[str]) -> Generator[Step, Event, int | None]:
+        """Asks one after the other to go on, until one has opened; None: nobody does."""
+        while self._waiting:
+            call = self._begin()
+            event = yield Step((call,))
+            if isinstance(event.outcome, Opened):
+                return call.id
+            del self._running[call.id]
+            # A tier that decides by whole answers has no stream to go on with.
+            what = event.outcome.message if isinstance(event.outcome, Failure) else "it does not stream"
+            since.append(what)
+        return None
 
 
-def _committed(call: int, others: tuple[int, ...]) -> Plan:
-    """The caller is being served by `call`: wait for its end. (A cut is answered by resuming; not available yet.)"""
-    event: Event = yield Step(stop=others, commit=call)
-    assert isinstance(event.outcome, Finish | Failure)
-    return Verdict(event.outcome, call)
+def _cut(first: Failure, since: Sequence[str]) -> Failure:
+    """Why a stream ended: what befell it first, whatever kept others from going on with it."""
+    return replace(first, message=f"{first.message}; going on elsewhere failed: {'; '.join(since)}") if since else first
 
 
 def _all_failed(names: Sequence[str], failures: dict[int, Failure]) -> Failure:

@@ -75,7 +75,8 @@ class _Nest:
                 del self._owner[event.call]
             self._served_by[call if node.owner is None else node.owner] = event.call
             verdict = self._send(node, event._replace(call=call), changes)
-        return Verdict(verdict.outcome, None if verdict.call is None else self._served_by.get(verdict.call))
+        served_by = None if verdict.call is None else self._served_by.get(verdict.call)
+        return Verdict(verdict.outcome, served_by, verdict.sent)
 
     def _wake(self, event: Event, changes: _Changes) -> Verdict | None:
         """Wakes every plan whose time has come. One that an earlier one stopped meanwhile is passed over."""
@@ -96,7 +97,7 @@ class _Nest:
             if node.owner is None:
                 return verdict
             self._close(node.owner, changes)
-            return self._send(self._root, Event(event.at_s, node.owner, verdict.outcome), changes)
+            return self._send(self._root, Event(event.at_s, node.owner, verdict.outcome, verdict.sent), changes)
         return self._take(node, step, event.outcome, event.at_s, changes)
 
     def _take(

@@ -21,7 +21,7 @@ from collections.abc import Generator
 from math import inf
 from typing import NamedTuple
 
-from orchestrator.types import Failure, Finish, Opened, Reply, Request
+from orchestrator.types import Failure, Finish, Opened, Reply, Request, Sent
 
 
 class Call(NamedTuple):
@@ -56,6 +56,8 @@ class Event(NamedTuple):
     at_s: float
     call: int | None = None
     outcome: Happening | None = None
+    sent: Sent | None = None
+    """With the failure of a committed call: what its caller has. None: nobody can go on from there."""
 
 
 class Verdict(NamedTuple):
@@ -63,6 +65,8 @@ class Verdict(NamedTuple):
 
     outcome: Reply | Finish | Failure
     call: int | None = None
+    sent: Sent | None = None
+    """With the failure of a stream that had begun: what its caller has, for whoever goes on."""
 
 
 Plan = Generator[Step, Event, Verdict]

@@ -136,6 +136,18 @@ async def test_a_broken_stream_never_ends_cleanly(served: Served, fault: str) ->
     assert "[DONE]" not in events
 
 
+@pytest.mark.parametrize("fault", ["cut-1", "stall-2", "badevent-2"])
+async def test_a_broken_stream_is_completed_by_another(client: openai.AsyncOpenAI, fault: str) -> None:
+    """Each word once, under one identity, though two pools have answered."""
+    choice = {"orchestrator": {"models": [f"up/{fault}", "patient/split"]}}
+    stream = await client.chat.completions.create(model="any", messages=HI, stream=True, extra_body=choice)
+    chunks = [chunk async for chunk in stream]
+    assert "alpha beta gamma" == "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert 1 == len({(chunk.id, chunk.model) for chunk in chunks})
+    report = (chunks[-1].model_extra or {})["orchestrator"]
+    assert ["up", "patient"] == [attempt["provider"] for attempt in report["attempts"]]
+
+
 async def test_a_stream_without_done_is_whole(client: openai.AsyncOpenAI) -> None:
     """finish_reason has come: the answer is complete."""
     assert (await streamed(client, "up/nodone"))[0] == "alpha beta gamma"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.strategies.ladder import ladder
 from orchestrator.types import Failure, FailureKind, Finish, Reply, Request
-from tests.virtual import Script, answers, cut, fails, run, streams
+from tests.virtual import SENT, Script, answers, cut, fails, run, streams
 
 REQUEST = Request({"messages": []})
 ABC = ("x/a", "x/b", "x/c")
@@ -114,11 +114,61 @@ def test_a_lost_pool_is_asked_once_more() -> None:
     assert failure_of(twice.verdict.outcome).kind is FailureKind.POOL_LOST
 
 
-def test_a_cut_after_the_first_token_is_the_verdict() -> None:
-    """Text that was sent cannot be unsent: the failure reaches the caller."""
-    ran = run(ladder(ABC, REQUEST), [cut(1, 2), streams(1, 2), streams(1, 2)])
-    assert failure_of(ran.verdict.outcome).kind is FailureKind.CUT
+def test_a_cut_stream_is_gone_on_with_by_the_next() -> None:
+    """It is asked to go on from what the caller has, and its end is the verdict."""
+    ran = run(ladder(ABC, REQUEST), [cut(1, 2), fails(1), streams(1, 3)])
+    assert [(0, None), (2, SENT), (3, SENT)] == [(at, call.request.resume) for at, call in ran.started]
+    assert [(1, 0), (4, 2)] == ran.commits
+    assert isinstance(ran.verdict.outcome, Finish)
+    assert (2, 6) == (ran.verdict.call, ran.seconds)
+
+
+def test_who_was_stopped_may_go_on() -> None:
+    """The losers of a race have not failed."""
+    ran = run(ladder(ABC[:2], REQUEST, stagger_s=0), [cut(1, 2), [streams(5, 9), streams(1, 2)]])
+    assert [0, 1, 1] == ran.asked
+    assert [1] == [call for _, call in ran.stopped]
+    assert (2, 4) == (ran.verdict.call, ran.seconds)
+
+
+def test_a_stream_may_be_cut_again() -> None:
+    """As long as there is somebody left."""
+    ran = run(ladder(ABC, REQUEST), [cut(1, 2), cut(1, 2), streams(1, 2)])
+    assert [0, 1, 2] == [call for _, call in ran.commits]
+    assert isinstance(ran.verdict.outcome, Finish)
+
+
+def test_a_stream_that_nobody_can_go_on_with_says_what_befell_it_first() -> None:
+    """What kept the others from it is named, and does not hide the first failure."""
+    ran = run(ladder(ABC, REQUEST), [cut(1, 2), fails(1, FailureKind.MALFORMED), cut(1, 2)])
+    failure = failure_of(ran.verdict.outcome)
+    assert (FailureKind.CUT, 0) == (failure.kind, ran.verdict.call)
+    assert failure.message == "cut; going on elsewhere failed: invalid_request; cut"
+    assert ran.verdict.sent is SENT
+
+
+@pytest.mark.parametrize("how", ["off", "unsuited", "alone"])
+def test_a_stream_is_not_gone_on_with(how: str) -> None:
+    """Where it is switched off, where the caller has what nobody can go on with, and where there is nobody else."""
+    names = ABC[:1] if how == "alone" else ABC
+    scripts = [cut(1, 2), streams(1, 2), streams(1, 2)][: len(names)]
+    ran = run(ladder(names, REQUEST, resume=how != "off"), scripts, None if how == "unsuited" else SENT)
+    assert (FailureKind.CUT, "cut") == (failure_of(ran.verdict.outcome).kind, failure_of(ran.verdict.outcome).message)
     assert ran.asked == [0]
+
+
+def test_a_whole_answer_is_nothing_to_go_on_with() -> None:
+    """A tier that decides by whole answers; the next is asked."""
+    ran = run(ladder(ABC, REQUEST), [cut(1, 2), answers(1), streams(1, 2)])
+    assert (2, [0, 1, 2]) == (ran.verdict.call, ran.asked)
+
+
+def test_a_refusal_for_its_content_may_be_routed_around() -> None:
+    """Only where the tier says so."""
+    scripts = [fails(1, FailureKind.CONTENT_POLICY), answers(1)]
+    assert failure_of(run(ladder(ABC[:2], REQUEST), scripts).verdict.outcome).kind is FailureKind.CONTENT_POLICY
+    around = frozenset({FailureKind.CONTENT_POLICY})
+    assert run(ladder(ABC[:2], REQUEST, around=around), scripts).verdict.call == 1
 
 
 _delay = st.floats(0.001, 100, allow_nan=False)
@@ -134,15 +184,18 @@ _script = st.one_of(
 
 @given(st.lists(_script, min_size=1, max_size=5), st.one_of(st.just(0.0), st.just(inf), _delay))
 def test_any_schedule_ends_with_one_verdict(scripts: list[Script], stagger_s: float) -> None:
-    """Each rung is asked at most once, at most one call is committed, and a win is reported as the first that came."""
+    """Each rung is asked at most once, or once more to go on with a stream, and whoever was served last has the verdict."""
     ran = run(ladder([f"x/{i}" for i in range(len(scripts))], REQUEST, stagger_s=stagger_s), scripts)
-    assert sorted(set(ran.asked)) == sorted(ran.asked)
-    assert ran.asked == sorted(ran.asked)
-    assert len(ran.commits) <= 1
+    plain = [call.candidate for _, call in ran.started if call.request.resume is None]
+    resumed = [call.candidate for _, call in ran.started if call.request.resume is not None]
+    for asked in (plain, resumed):
+        assert sorted(set(asked)) == sorted(asked)
+    assert plain == sorted(plain)
+    assert len(ran.commits) <= 1 + len(resumed)
     if isinstance(ran.verdict.outcome, Reply | Finish):
         assert ran.verdict.call is not None
         if ran.commits:
-            assert ran.commits[0][1] == ran.verdict.call
+            assert ran.commits[-1][1] == ran.verdict.call
 
 
 @given(st.lists(_delay, min_size=1, max_size=6))

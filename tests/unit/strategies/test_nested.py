@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from orchestrator.config.settings import Strategy
 from orchestrator.routes import Candidate, Route
 from orchestrator.strategies import plan
-from orchestrator.types import Failure, FailureKind, Reply, Request
-from tests.virtual import answers, cut, fails, run, streams
+from orchestrator.types import Failure, FailureKind, Finish, Reply, Request
+from tests.virtual import SENT, answers, cut, fails, run, streams
 
 REQUEST = Request({"messages": []})
 FALLBACK, RACE = Strategy("fallback"), Strategy("race")
@@ -48,12 +48,23 @@ def test_a_nested_stream_is_committed_once_and_stops_every_other_leaf() -> None:
     assert ran.verdict.call == 1
 
 
-def test_a_cut_in_a_nested_stream_reaches_the_parent() -> None:
-    """The failure after a commit is the verdict."""
+def test_a_cut_in_a_nested_stream_is_gone_on_with_outside() -> None:
+    """First within its tier, then by the parent's next; with what the caller has, through all levels."""
+    inner = Route("tier:i", FALLBACK, (leaf("a"), leaf("b")))
+    ran = run(plan(Route("t", FALLBACK, (inner, leaf("c"))), REQUEST), [cut(1, 2), fails(1), streams(1, 2)])
+    assert [(0, None), (2, SENT), (3, SENT)] == [(at, call.request.resume) for at, call in ran.started]
+    assert [0, 2] == [call for _, call in ran.commits]
+    assert isinstance(ran.verdict.outcome, Finish)
+    assert ran.verdict.call == 2
+
+
+def test_a_cut_that_nobody_goes_on_with_reaches_the_caller() -> None:
+    """The first failure is the verdict, through all levels."""
     inner = Route("tier:i", FALLBACK, (leaf("a"),))
-    ran = run(plan(Route("t", FALLBACK, (inner, leaf("b"))), REQUEST), [cut(1, 2), streams(1, 2)])
+    ran = run(plan(Route("t", FALLBACK, (inner, leaf("b"))), REQUEST), [cut(1, 2), fails(1)])
     assert isinstance(ran.verdict.outcome, Failure)
     assert ran.verdict.outcome.kind is FailureKind.CUT
+    assert ran.verdict.outcome.message == "cut; going on elsewhere failed: server_error"
 
 
 def test_a_hedged_tier_counts_time_from_its_own_start() -> None:
@@ -124,6 +135,6 @@ def test_any_nest_ends_with_one_verdict(route: Candidate | Route, data: st.DataO
     )
     leaves = tuple(root.leaves())
     ran = run(plan(root, REQUEST), [data.draw(script) for _ in leaves])
-    assert len(ran.commits) <= 1
+    assert len(ran.commits) <= 1 + sum(call.request.resume is not None for _, call in ran.started)
     if not isinstance(ran.verdict.outcome, Failure):
         assert ran.verdict.call in {call.id for _, call in ran.started}
