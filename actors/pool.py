@@ -101,11 +101,15 @@ class Pool:
             self._leaving = True
 
     async def call(self, called: bytes) -> bytes:
-        """One call of one model: a pickled `Called` becomes a pickled Reply, Failure or Ticketed.
+        """One call of one model: a pickled `Called` becomes a pickled pair of a Reply, Failure or Ticketed, and how long
+        the model takes (`Latencies.quantiles`): all coordinators learn it from the pool that they share.
 
         Ends early, with a Failure, when its session cancels it or ends.
         """
-        return pickle.dumps(await self._call(Called(*pickle.loads(called))), 5)  # noqa: S301 - from a coordinator, by Ray
+        asked = Called(*pickle.loads(called))  # noqa: S301 - from a coordinator, by Ray
+        outcome, endpoint = await self._call(asked), self._endpoint
+        known = None if endpoint is None else endpoint.quantiles(asked.model, stream=asked.request.stream)
+        return pickle.dumps((outcome, known), 5)
 
     async def _call(self, called: Called) -> Reply | Failure | Ticketed:
         session, call, model, request, extra = called

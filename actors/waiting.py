@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
@@ -23,6 +24,7 @@ from ray.exceptions import RayError, TaskCancelledError
 from actors.link import Link, RelayStream
 from actors.relay import Called, Ticketed
 from orchestrator.drive import Stream
+from orchestrator.resilience.latency import MODELS, Quantiles
 from orchestrator.routes import Candidate
 from orchestrator.strategies.plan import Call
 from orchestrator.types import Failure, FailureKind, Reply
@@ -35,6 +37,7 @@ class Flight:
     """One call of a pool actor."""
 
     __slots__ = (
+        "about",
         "call",
         "failure",
         "link",
@@ -48,7 +51,9 @@ class Flight:
         "waiter",
     )
 
-    def __init__(self, link: Link, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, link: Link, loop: asyncio.AbstractEventLoop, about: tuple[str, str, bool]) -> None:
+        self.about = about
+        """Provider, model, and whether it streams."""
         self.link = link
         self.loop = loop
         self.call = link.next_call()
@@ -88,11 +93,22 @@ class RayCalls:
 
     def __init__(self, links: Mapping[str, Link]) -> None:
         self._links = links
+        self._known: OrderedDict[tuple[str, str, bool], Quantiles] = OrderedDict()
+        """How long models take, by provider, model and whether they stream: what their pools said last."""
+
+    def quantiles(self, candidate: Candidate, *, stream: bool) -> Quantiles | None:
+        """See `Runtime.quantiles`."""
+        return self._known.get((candidate.provider, candidate.model, stream))
+
+    def _learn(self, about: tuple[str, str, bool], known: Quantiles) -> None:
+        self._known[about] = known
+        if len(self._known) > MODELS:
+            self._known.popitem(last=False)
 
     def start(self, call: Call, candidate: Candidate) -> Flight:
         """See `Runtime.start`."""
         link = self._links[candidate.provider]
-        flight = Flight(link, asyncio.get_running_loop())
+        flight = Flight(link, asyncio.get_running_loop(), (candidate.provider, candidate.model, call.request.stream))
         if link.up.is_set():
             self._submit(flight, call, candidate.model)
         else:
@@ -152,7 +168,10 @@ class RayCalls:
             # The actor died, its node is gone, or it does not know this session: the provider is not to blame.
             reason = str(error).splitlines()[0]
             return Failure(FailureKind.POOL_LOST, f"the pool of {handle.link.provider} was lost: {reason}")
-        value: Reply | Failure | Ticketed = pickle.loads(came)  # noqa: S301 - from our own pool, by Ray
+        value: Reply | Failure | Ticketed
+        value, known = pickle.loads(came)  # noqa: S301 - from our own pool, by Ray
+        if known is not None:
+            self._learn(handle.about, known)
         if isinstance(value, Ticketed):
             handle.stream = RelayStream(handle.link, handle.session, handle.call, value)
             return handle.stream

@@ -15,7 +15,7 @@ from orchestrator.drive import Record, Runtime, drive
 from orchestrator.resilience.budget import Budget
 from orchestrator.routes import Candidate, Route
 from orchestrator.selectors import Selectors
-from orchestrator.strategies import plan
+from orchestrator.strategies import TYPICAL_S, plan
 from orchestrator.types import Failure, FailureKind, Finish, Json, Opened, Reply
 
 HEDGE_FLOOR_PER_S = 0.1
@@ -97,8 +97,11 @@ class Coordinator:
 
     async def _answer(self, ask: Ask, sink: Sink | None) -> Answer:
         route = self._selectors.resolve(ask.selector, ask.override)
+        for inner in route.walk():
+            if inner.strategy.name == "hedge":
+                self._budget(inner).deposit(self._clock())
         run = await drive(
-            plan(route, ask.request, self._may_hedge(route)),
+            plan(route, ask.request, self),
             tuple(route.leaves()),
             self._runtime,
             sink=None if sink is None else _Reporting(sink, ask, route),
@@ -112,11 +115,19 @@ class Coordinator:
             self.counters.attempt(attempt["provider"], attempt["model"], attempt["outcome"])
         return Answer(run.outcome, report, route.strategy.name, run.winner.provider if run.winner else None, model)
 
-    def _may_hedge(self, route: Route) -> Callable[[Route, float], bool]:
-        for inner in route.walk():
-            if inner.strategy.name == "hedge":
-                self._budget(inner).deposit(self._clock())
-        return lambda hedged, _at_s: self._budget(hedged).take(self._clock())
+    def may_hedge(self, route: Route) -> bool:
+        """See `orchestrator.strategies.Hedging`."""
+        return self._budget(route).take(self._clock())
+
+    def after_s(self, route: Route, *, stream: bool) -> float:
+        """See `orchestrator.strategies.Hedging`: of the first candidate, by what its pool knows."""
+        first = next(route.leaves())
+        share = route.strategy.after_share
+        assert share is not None, "a hedge has a delay, or a share"
+        known = self._runtime.quantiles(first, stream=stream)
+        if known is not None:
+            return known[share]
+        return self.config.providers[first.provider].options_of(first.model).typical_s or TYPICAL_S
 
     def _budget(self, route: Route) -> Budget:
         # What requests choose by themselves (no selector) shares one budget of the default share: callers could

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from orchestrator.dialects.resume import sent_of
+from orchestrator.resilience.latency import Quantiles
 from orchestrator.routes import Candidate
 from orchestrator.strategies.plan import Call, Event, Plan, Step, Verdict
 from orchestrator.types import Chunk, Failure, Finish, Opened, Piece, Reply
@@ -53,6 +54,10 @@ class Runtime(Protocol[H]):
 
     async def outcome(self, handle: H) -> Reply | Failure | Stream:
         """What came of a ready call; does not wait for the upstream."""
+        ...
+
+    def quantiles(self, candidate: Candidate, *, stream: bool) -> Quantiles | None:
+        """How long a candidate takes to its answer or first token, as far as is known here; None: too few calls."""
         ...
 
     def stop(self, handle: H) -> None:

@@ -27,6 +27,7 @@ from orchestrator.resilience import retry
 from orchestrator.resilience.admission import Admission, Permit
 from orchestrator.resilience.budget import Budget
 from orchestrator.resilience.gate import Gate
+from orchestrator.resilience.latency import Latencies, Quantiles
 from orchestrator.transport import Response, Transport, TransportError
 from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Opened, Piece, Reply, Request, Try, Usage
 
@@ -37,6 +38,8 @@ RETRY_SHARE = 0.2
 MODELS_S = 300.0
 """How long a provider's list of models is kept."""
 DRAIN_S = 1.0
+_SLOW = frozenset({FailureKind.CANCELLED, FailureKind.SILENT, FailureKind.DEADLINE})
+"""Ends that say of a call's latency that it is longer."""
 
 _log = logging.getLogger("orchestrator.endpoint")
 
@@ -68,9 +71,11 @@ class Endpoint:
             self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
             self._gate = Gate(Admission(provider, accounts, clock(), self._rng), clock)
             self._budget = Budget(RETRY_SHARE, clock())
+            self._latencies = Latencies()
             self._transport = transport or Transport(provider.connections, provider.timeouts)
         else:
             self._rng, self._gate, self._budget = before._rng, before._gate, before._budget
+            self._latencies = before._latencies
             self._gate.configure(provider, accounts)
             same = (provider.connections, provider.timeouts.connect_s)
             before._shared = same == (before.provider.connections, before.provider.timeouts.connect_s)
@@ -146,7 +151,7 @@ class Endpoint:
     ) -> Reply | Failure | EndpointStream:
         """One request upstream. The permit is given back, except when a stream is returned, which then owns it."""
         began_s = self._clock()
-        held = _Held(self._gate, permit, self._clock, began_s, tries, began_s - started_s)
+        held = _Held(self, permit, model, request.stream, began_s, tries, began_s - started_s)
         timeouts = self.provider.timeouts
         limit_s = timeouts.first_token_s if request.stream else timeouts.answer_s
         try:
@@ -233,6 +238,10 @@ class Endpoint:
         finally:
             await response.aclose()
 
+    def quantiles(self, model: str, *, stream: bool) -> Quantiles | None:
+        """How long the model takes; see `Latencies.quantiles`."""
+        return self._latencies.quantiles(model, stream=stream)
+
     def stats(self) -> Json:
         """What /admin/pools shows."""
         return {"provider": self.provider.name, **self._gate.admission.stats(self._clock())}
@@ -280,25 +289,42 @@ class Endpoint:
 class _Held:
     """A permit in use, and the record of its try: both end exactly once."""
 
-    __slots__ = ("_began_s", "_clock", "_gate", "_permit", "_start_s", "_tries", "first_token_s", "status")
+    __slots__ = (
+        "_began_s",
+        "_endpoint",
+        "_model",
+        "_permit",
+        "_start_s",
+        "_stream",
+        "_tries",
+        "first_token_s",
+        "status",
+    )
 
     def __init__(
         self,
-        gate: Gate,
+        endpoint: Endpoint,
         permit: Permit,
-        clock: Callable[[], float],
+        model: str,
+        stream: bool,
         began_s: float,
         tries: list[Try],
         start_s: float,
     ) -> None:
-        self._gate = gate
+        self._endpoint = endpoint
         self._permit = permit
-        self._clock = clock
+        self._model = model
+        self._stream = stream
         self._began_s = began_s
         self._tries = tries
         self._start_s = start_s
         self.status: int | None = None
         self.first_token_s: float | None = None
+
+    def opened(self) -> None:
+        """The first token has come."""
+        self.first_token_s = self.elapsed_s()
+        self._endpoint._latencies.record(self._model, self.first_token_s, stream=True)
 
     @property
     def ended(self) -> bool:
@@ -307,7 +333,7 @@ class _Held:
 
     def elapsed_s(self) -> float:
         """Since the try began."""
-        return self._clock() - self._began_s
+        return self._endpoint._clock() - self._began_s
 
     def since_call_s(self) -> float:
         """Since the call began."""
@@ -320,7 +346,9 @@ class _Held:
             seconds = self.elapsed_s()
             name = "ok" if failure is None else failure.kind.value
             self._tries.append(Try(name, self._start_s, seconds, self.status, self.first_token_s))
-            self._gate.release(self._permit, failure, seconds=seconds, usage=outcome.usage)
+            if self.first_token_s is None and (failure is None or failure.kind in _SLOW):
+                self._endpoint._latencies.record(self._model, seconds, stream=self._stream)
+            self._endpoint._gate.release(self._permit, failure, seconds=seconds, usage=outcome.usage)
         return tuple(self._tries)
 
 
@@ -346,7 +374,7 @@ class EndpointStream:
             self._first += self._take(await self._next())
         if not self._decoder.opened and isinstance(failure := self._first[-1], Failure):
             return failure
-        self._held.first_token_s = self._held.elapsed_s()
+        self._held.opened()
         self.opened = Opened(self._decoder.model, self._held.since_call_s())
         return None
 

@@ -11,6 +11,7 @@ from math import inf
 from typing import Protocol, TypeAlias
 
 from orchestrator.drive import Stream
+from orchestrator.resilience.latency import Quantiles
 from orchestrator.routes import Candidate
 from orchestrator.strategies.plan import Call
 from orchestrator.types import Failure, Reply, Request
@@ -25,6 +26,10 @@ class Endpoint(Protocol):
 
     async def open(self, request: Request, model: str, *, extra: bool = False) -> Stream | Failure:
         """A streamed call; returns when its first token has come."""
+        ...
+
+    def quantiles(self, model: str, *, stream: bool) -> Quantiles | None:
+        """How long a model takes."""
         ...
 
 
@@ -68,6 +73,10 @@ class Local:
     async def outcome(self, handle: LocalCall) -> Reply | Failure | Stream:
         """See `Runtime.outcome`."""
         return handle.result()
+
+    def quantiles(self, candidate: Candidate, *, stream: bool) -> Quantiles | None:
+        """See `Runtime.quantiles`."""
+        return self._endpoints[candidate.provider].quantiles(candidate.model, stream=stream)
 
     def stop(self, handle: LocalCall) -> None:
         """See `Runtime.stop`."""

@@ -137,6 +137,8 @@ class ModelOptions:
     context_tokens: Count | None = None
     max_tokens: Count | None = None
     """The most that it writes."""
+    typical_s: Seconds | None = None
+    """How long it usually takes to its first token: what a hedge goes by until there are 50 calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,8 @@ class Strategy:
     """race: what decides, the first token or the whole answer."""
     after_s: float | None = None
     """hedge: how long the first may be silent before the next is asked."""
+    after_share: float | None = None
+    """hedge, instead: the share of its calls that have answered by then."""
     extra_calls: float = 0.05
     """hedge: share of added calls allowed."""
     resume: Literal["auto", "off"] = "auto"

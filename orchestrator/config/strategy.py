@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from orchestrator.config.settings import Strategy
+from orchestrator.resilience.latency import SHARES
 
 STRATEGIES = ("fallback", "first", "hedge", "race")
 PLANNED = frozenset({"balance", "consensus", "cascade", "split", "spill"})
@@ -13,6 +14,7 @@ LATER = "is not available yet"
 """Said of what the contract names and this version does not have: refused, never ignored."""
 
 
+_SHARES = {f"p{share * 100:.0f}": share for share in SHARES}
 RESERVED = frozenset({"model", "messages", "stream", "stream_options", "orchestrator", "models", "provider"})
 """What a request says for itself."""
 
@@ -34,10 +36,14 @@ def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
     if commit not in ("first_token", "complete"):
         return Wrong("commit", "has to be first_token or complete")
     after = body.get("after")
+    share: float | None = None
     if isinstance(after, str) and after.startswith("p"):
-        return Wrong("after", f"a percentile {LATER}; give seconds")
-    if name == "hedge" and after is None:
-        return Wrong("after", "is missing: the seconds after which the next model is asked")
+        share = _SHARES.get(after)
+        if share is None:
+            return Wrong("after", f"has to be seconds, or one of {', '.join(_SHARES)}")
+        after = None
+    elif name == "hedge" and after is None:
+        return Wrong("after", "is missing: seconds, or a percentile such as p95, after which the next is asked")
     if after is not None and not (_is_number(after) and 0 < after < 3600):
         return Wrong("after", "has to be seconds, above 0 and below 3600")
     extra = body.get("extra_calls", 0.05)
@@ -57,7 +63,7 @@ def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
     if reserved := RESERVED & params.keys():
         return Wrong("params", f"may not set {', '.join(sorted(reserved))}: that is the request's own")
     after_s = None if after is None else float(after)
-    return Strategy(name, commit, after_s, float(extra), resume, content_filter, params)
+    return Strategy(name, commit, after_s, share, float(extra), resume, content_filter, params)
 
 
 def _is_number(value: Any) -> bool:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from math import inf
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 from orchestrator.config.settings import Strategy
 from orchestrator.routes import Candidate, Route
@@ -18,8 +17,33 @@ from orchestrator.strategies.nested import nested
 from orchestrator.strategies.plan import Plan
 from orchestrator.types import FailureKind, Request
 
-MayHedge = Callable[[float], bool]
-"""Asked with the time since the request began before a hedge is started; a no means waiting for what runs."""
+
+class Hedging(Protocol):
+    """What hedges need to know of the world."""
+
+    def may_hedge(self, route: Route, /) -> bool:
+        """Asked before a hedge of this route is started, and charged to its budget; a no means waiting for what runs."""
+        ...
+
+    def after_s(self, route: Route, /, *, stream: bool) -> float:
+        """How long the first member may be silent, where that is a share of its calls."""
+        ...
+
+
+class Freely:
+    """No budget, and nothing known: for plans on their own."""
+
+    def may_hedge(self, _route: Route) -> bool:
+        """See `Hedging`."""
+        return True
+
+    def after_s(self, _route: Route, *, stream: bool) -> float:  # noqa: ARG002 - the interface
+        """See `Hedging`."""
+        return TYPICAL_S
+
+
+TYPICAL_S = 2.0
+"""How long a model of which nothing is known may be silent before a hedge is started by its percentile."""
 
 
 class _Options(TypedDict):
@@ -27,7 +51,7 @@ class _Options(TypedDict):
     around: frozenset[FailureKind]
 
 
-Make = Callable[[Strategy, Sequence[str], Request, MayHedge], Plan]
+Make = Callable[[Route, Sequence[str], Request, Hedging], Plan]
 
 
 def _options(strategy: Strategy) -> _Options:
@@ -35,51 +59,58 @@ def _options(strategy: Strategy) -> _Options:
     return {"resume": strategy.resume == "auto", "around": around}
 
 
-def _first(strategy: Strategy, names: Sequence[str], request: Request, _may_hedge: MayHedge) -> Plan:
-    return ladder(names[:1], request, **_options(strategy))
+def _first(route: Route, names: Sequence[str], request: Request, _hedging: Hedging) -> Plan:
+    return ladder(names[:1], request, **_options(route.strategy))
 
 
-def _fallback(strategy: Strategy, names: Sequence[str], request: Request, _may_hedge: MayHedge) -> Plan:
-    return ladder(names, request, **_options(strategy))
+def _fallback(route: Route, names: Sequence[str], request: Request, _hedging: Hedging) -> Plan:
+    return ladder(names, request, **_options(route.strategy))
 
 
-def _race(strategy: Strategy, names: Sequence[str], request: Request, _may_hedge: MayHedge) -> Plan:
+def _race(route: Route, names: Sequence[str], request: Request, _hedging: Hedging) -> Plan:
     # A race for the whole answer has no use for first tokens; the edge makes a stream of the answer if one is asked.
-    whole = strategy.commit == "complete"
+    whole = route.strategy.commit == "complete"
     asked = request._replace(stream=False) if whole else request
-    return ladder(names, asked, stagger_s=0, **_options(strategy))
+    return ladder(names, asked, stagger_s=0, **_options(route.strategy))
 
 
-def _hedge(strategy: Strategy, names: Sequence[str], request: Request, may_hedge: MayHedge) -> Plan:
-    stagger_s = inf if strategy.after_s is None else strategy.after_s
-    return ladder(names, request, stagger_s=stagger_s, may_hedge=may_hedge, **_options(strategy))
+def _hedge(route: Route, names: Sequence[str], request: Request, hedging: Hedging) -> Plan:
+    after_s = route.strategy.after_s
+    if after_s is None:
+        after_s = hedging.after_s(route, stream=request.stream)
+    return ladder(
+        names,
+        request,
+        stagger_s=after_s,
+        may_hedge=lambda _at_s: hedging.may_hedge(route),
+        **_options(route.strategy),
+    )
 
 
 STRATEGIES: dict[str, Make] = {"first": _first, "fallback": _fallback, "race": _race, "hedge": _hedge}
 
 
-def plan(
-    route: Route, request: Request, may_hedge: Callable[[Route, float], bool] = lambda _route, _at_s: True
-) -> Plan:
-    """The plan that answers `request` by `route`. `may_hedge(route, at_s)` charges the hedge budget of that route."""
+def plan(route: Route, request: Request, hedging: Hedging | None = None) -> Plan:
+    """The plan that answers `request` by `route`."""
+    hedging = hedging or Freely()
     if route.strategy.params:
         # Defaults: what the request, or a tier around this one, has set stays.
         request = request._replace(body={**route.strategy.params, **request.body})
     parent = STRATEGIES[route.strategy.name](
-        route.strategy,
+        route,
         [member.selector if isinstance(member, Route) else str(member) for member in route.members],
         request,
-        lambda at_s: may_hedge(route, at_s),
+        hedging,
     )
     if all(isinstance(member, Candidate) for member in route.members):
         return parent
     widths = [len(tuple(member.leaves())) if isinstance(member, Route) else 1 for member in route.members]
     return nested(
         parent,
-        [_child(member, may_hedge) if isinstance(member, Route) else None for member in route.members],
+        [_child(member, hedging) if isinstance(member, Route) else None for member in route.members],
         [0, *accumulate(widths[:-1])],
     )
 
 
-def _child(route: Route, may_hedge: Callable[[Route, float], bool]) -> Callable[[Request], Plan]:
-    return lambda request: plan(route, request, may_hedge)
+def _child(route: Route, hedging: Hedging) -> Callable[[Request], Plan]:
+    return lambda request: plan(route, request, hedging)

@@ -143,14 +143,14 @@ async def test_an_early_cancel_is_kept_for_its_call(pools: Any) -> None:
     call = link.next_call()
     assert link.cancel(link.session, call)
     await asyncio.sleep(0.2)
-    outcome = pickle.loads(await link.handle.call.remote(pickle.dumps((link.session, call, "chat", REQUEST, False))))
+    outcome, _ = pickle.loads(await link.handle.call.remote(pickle.dumps((link.session, call, "chat", REQUEST, False))))
     assert outcome.kind is FailureKind.CANCELLED
 
 
 async def test_a_call_without_a_session_is_refused(pools: Any) -> None:
     """A pool that was restarted does not know its callers any more."""
     link = pools.calls._links["sim"]
-    outcome = pickle.loads(await link.handle.call.remote(pickle.dumps((b"unknown", 1, "chat", REQUEST, False))))
+    outcome, _ = pickle.loads(await link.handle.call.remote(pickle.dumps((b"unknown", 1, "chat", REQUEST, False))))
     assert outcome.kind is FailureKind.POOL_LOST
 
 
@@ -169,3 +169,25 @@ async def test_whoever_cannot_prove_a_session_is_cut_off(pools: Any) -> None:
     writer.write(frame(Kind.TICKET, bytes(16)))
     assert (await asyncio.wait_for(reader.read(), 10))[4] == Kind.FAIL
     writer.close()
+
+
+async def test_all_coordinators_learn_from_the_pool_how_long_a_model_takes(pools: Any) -> None:
+    """It rides on the replies: another coordinator knows after its first."""
+    from actors.pools import RayPools
+
+    route = Route("t", Strategy("first"), (Candidate("sim", "latency-0+tokens-1+rate-0+known"),))
+    (candidate,) = route.leaves()
+
+    async def ask(asking: Any) -> None:
+        await drive(plan(route, REQUEST), (candidate,), asking.calls, clock=time.monotonic)
+
+    for _ in range(60):
+        await ask(pools)
+    other = RayPools()
+    await other.apply(SNAPSHOT, 30)
+    assert other.calls.quantiles(candidate, stream=False) is None
+    await ask(other)
+    known = other.calls.quantiles(candidate, stream=False)
+    assert known is not None
+    assert 0 < known[0.5] <= known[0.95] < 1
+    await other.aclose()

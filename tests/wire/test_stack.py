@@ -357,3 +357,31 @@ async def test_requests_are_counted(stack: Stack) -> None:
         ("up/malformed", "first", "invalid_request"): 1,
     } == dict(counters.requests)
     assert 2 == counters.attempts["up", "unavailable", "server_error"]
+
+
+async def test_a_hedge_by_percentile_learns(upstream: Upstream, serve: Serve) -> None:
+    """By the configured typical latency at first, by what the model took once there are fifty calls."""
+    up = {
+        "base_url": f"http://127.0.0.1:{upstream.port}/v1",
+        "models": [],
+        "model_options": {"slow*": {"typical_s": 0.05}},
+    }
+    hedge = {"strategy": "hedge", "after": "p90", "extra_calls": 1}
+    stack = await serve(
+        {
+            "providers": {"up": up},
+            "tiers": {
+                "t": {**hedge, "models": ["up/slow-0.3", "up/ok"]},
+                "u": {**hedge, "models": ["up/quick", "up/ok"]},
+            },
+        }
+    )
+    report = (await stack.chat("tier:t")).json()["orchestrator"]
+    assert "up/ok" == report["winner"]
+    assert 0.05 <= report["attempts"][1]["start_s"] < 0.2
+    route = stack.coordinator._selectors.resolve("tier:u")
+    assert 2.0 == stack.coordinator.after_s(route, stream=False)
+    for _ in range(60):
+        await stack.chat("up/quick")
+    assert 0 < stack.coordinator.after_s(route, stream=False) < 0.5
+    assert 2.0 == stack.coordinator.after_s(route, stream=True)

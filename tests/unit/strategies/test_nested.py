@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from orchestrator.config.settings import Strategy
 from orchestrator.routes import Candidate, Route
-from orchestrator.strategies import plan
+from orchestrator.strategies import Freely, plan
 from orchestrator.types import Failure, FailureKind, Finish, Reply, Request
 from tests.virtual import SENT, answers, cut, fails, run, streams
 
@@ -78,24 +78,31 @@ def test_a_hedged_tier_counts_time_from_its_own_start() -> None:
 
 def test_each_level_asks_for_its_own_hedge_budget() -> None:
     """The budget is asked with the route whose clock ran out."""
-    asked: list[tuple[str, float]] = []
+    asked: list[str] = []
 
-    def may_hedge(route: Route, at_s: float) -> bool:
-        asked.append((route.selector, at_s))
-        return False
+    class Refusing(Freely):
+        def may_hedge(self, route: Route) -> bool:
+            asked.append(route.selector)
+            return False
 
     inner = Route("tier:i", Strategy("hedge", after_s=1.0), (leaf("b"), leaf("c")))
     outer = Route("t", Strategy("hedge", after_s=2.0), (inner, leaf("a")))
-    run(plan(outer, REQUEST, may_hedge), [answers(9), answers(9), answers(9)])
-    assert asked == [("tier:i", 1.0), ("t", 2.0)]
+    run(plan(outer, REQUEST, Refusing()), [answers(9), answers(9), answers(9)])
+    assert asked == ["tier:i", "t"]
 
 
-def test_all_failed_names_leaves_not_tiers() -> None:
-    """The caller sees one flat list of candidates."""
-    inner = Route("tier:i", FALLBACK, (leaf("a"), leaf("b")))
-    ran = run(plan(Route("t", FALLBACK, (inner, leaf("c"))), REQUEST), [fails(1), fails(1), fails(1)])
-    assert isinstance(ran.verdict.outcome, Failure)
-    assert [name for name, _ in ran.verdict.outcome.causes] == ["x/a", "x/b", "x/c"]
+def test_a_hedge_by_a_share_asks_how_long_that_is() -> None:
+    """Of its own route, for streams and whole answers apart."""
+
+    class Knowing(Freely):
+        def after_s(self, route: Route, *, stream: bool) -> float:
+            assert route.selector == "t"
+            return 3.0 if stream else 2.0
+
+    route = Route("t", Strategy("hedge", after_share=0.95), (leaf("a"), leaf("b")))
+    for stream, expected in ((False, 2.0), (True, 3.0)):
+        ran = run(plan(route, Request({}, stream=stream), Knowing()), [answers(9), answers(9)])
+        assert [0, expected] == [at for at, _ in ran.started]
 
 
 def test_params_of_tiers_are_defaults() -> None:
