@@ -44,6 +44,10 @@ class Upstream:
         assert self._server is not None
         self._server.close()
 
+    def forget(self) -> None:
+        """Faults that happen once happen again."""
+        self._counts.clear()
+
     def attempts(self, model: str) -> list[Attempt]:
         """What came for one model."""
         return [attempt for attempt in self.log if attempt.model == model]
@@ -82,9 +86,7 @@ class Upstream:
                 task.cancel()
             await asyncio.wait((work, left))
 
-    async def _answer(  # noqa: PLR0912 - a list of faults
-        self, model: str, count: int, body: Any, writer: asyncio.StreamWriter
-    ) -> bool:
+    async def _answer(self, model: str, count: int, body: Any, writer: asyncio.StreamWriter) -> bool:
         """Answers one request; says whether the connection stays open."""
         stream = bool(body.get("stream"))
         name, _, value = model.partition("-")
@@ -97,23 +99,12 @@ class Upstream:
             return False
         if name == "once" and count == 1:
             return _whole(writer, 500, '{"error": {"message": "try again"}}')
-        errors: dict[str, tuple[int, str]] = {
-            "unavailable": (503, '{"error": {"message": "overloaded"}}'),
-            "limited": (429, '{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}'),
-            "html": (200, "<html>hello</html>"),
-            "empty": (200, ""),
-            "nochoices": (200, '{"id": "x"}'),
-            "context": (400, '{"error": {"message": "too long", "code": "context_length_exceeded"}}'),
-            "malformed": (
-                400,
-                '{"error": {"message": "no such parameter", "param": "foo", "code": "unknown_parameter"}}',
-            ),
-            "unauthorized": (401, '{"error": {"message": "Incorrect API key provided: sk-abc***xyz"}}'),
-        }
-        if name in errors:
-            return _whole(writer, *errors[name])
+        if name == "wait" and count == 1:
+            return _whole(writer, *ERRORS["limited"], f"retry-after: {value}\r\n")
+        if name in ERRORS:
+            return _whole(writer, *ERRORS[name])
         if not stream:
-            return _whole(writer, 200, json.dumps(completion(model)))
+            return await self._unary(model, name, writer)
         words = _words(name, body["messages"][-1])
         if not words:
             return _whole(writer, 400, '{"error": {"message": "the last turn is not one that can be answered"}}')
@@ -123,6 +114,26 @@ class Upstream:
         if name == "errorevent":
             _chunk(writer, 'data: {"error": {"message": "boom", "code": 503}}\n\n')
             return _chunk(writer, "")
+        if name in ENCODED:
+            return await _encoded(writer, name, model)
+        return await self._stream(model, name, value, words, writer)
+
+    async def _unary(self, model: str, name: str, writer: asyncio.StreamWriter) -> bool:
+        text = "x" * 20_000_000 if name == "huge" else "alpha beta gamma"
+        data = json.dumps(completion(model, text)).encode()
+        if name in ("cut", "stall"):
+            writer.write(
+                f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n".encode()
+            )
+            writer.write(data[: len(data) // 2])
+            await writer.drain()
+            if name == "stall":
+                await asyncio.sleep(3600)
+            writer.close()
+            return False
+        return _whole(writer, 200, data.decode())
+
+    async def _stream(self, model: str, name: str, value: str, words: list[str], writer: asyncio.StreamWriter) -> bool:
         for position, word in enumerate(words):
             said: dict[str, Any] = {"role": "assistant", "content": word} if position == 0 else {"content": word}
             if name == "tools":
@@ -132,7 +143,7 @@ class Upstream:
             await writer.drain()
             if name == "drip":
                 await asyncio.sleep(float(value))
-            if name in ("cut", "tools", "stall", "badevent") and value and position + 1 == int(value):
+            if name in ("cut", "tools", "stall", "badevent", "errorlater") and value and position + 1 == int(value):
                 break
         if name in ("cut", "tools"):
             writer.close()
@@ -141,13 +152,61 @@ class Upstream:
             await asyncio.sleep(3600)
         if name == "badevent":
             _chunk(writer, "data: {not json\n\n")
-        if name not in ("unfinished", "badevent"):
-            _chunk(writer, f"data: {json.dumps(delta(model, {}, 'stop'))}\n\n")
-            usage = {**delta(model, {}), "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 3}}
-            _chunk(writer, f"data: {json.dumps(usage)}\n\n")
+        if name == "errorlater":
+            _chunk(writer, 'data: {"error": {"message": "boom", "code": 503}}\n\n')
+        if name not in ("unfinished", "badevent", "errorlater"):
+            for event in ending(model):
+                _chunk(writer, f"data: {event}\n\n")
             if name != "nodone":
                 _chunk(writer, DONE)
         return _chunk(writer, "")
+
+
+ERRORS: dict[str, tuple[int, str]] = {
+    "unavailable": (503, '{"error": {"message": "overloaded"}}'),
+    "limited": (429, '{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}'),
+    "html": (200, "<html>hello</html>"),
+    "empty": (200, ""),
+    "nochoices": (200, '{"id": "x"}'),
+    "context": (400, '{"error": {"message": "too long", "code": "context_length_exceeded"}}'),
+    "policy": (400, '{"error": {"message": "not this", "code": "content_policy_violation"}}'),
+    "malformed": (400, '{"error": {"message": "no such parameter", "param": "foo", "code": "unknown_parameter"}}'),
+    "unauthorized": (401, '{"error": {"message": "Incorrect API key provided: sk-abc***xyz"}}'),
+    "forbidden": (403, '{"error": {"message": "this key may not"}}'),
+}
+ENCODED = {
+    "huge": "x" * 20_000_000,
+    "bigevent": "x" * 1_000_000,
+    "bytes": "één 中文 😀",
+    "crlf": "one two",
+    "bom": "one two",
+}
+"""Texts that come whole, but in an unusual way."""
+
+
+async def _encoded(writer: asyncio.StreamWriter, name: str, model: str) -> bool:
+    """A whole stream: 20 MB of it, 1 MB in one event, byte by byte, with CRLF, with a BOM."""
+    text = ENCODED[name]
+    parts = [text[i : i + 100_000] for i in range(0, len(text), 100_000)] if name == "huge" else [text]
+    events = [json.dumps(delta(model, {"role": "assistant", "content": part}), ensure_ascii=False) for part in parts]
+    end = "\r\n" if name == "crlf" else "\n"
+    data = "".join(f"data: {event}{end}{end}" for event in [*events, *ending(model), "[DONE]"]).encode()
+    if name == "bom":
+        data = b"\xef\xbb\xbf" + data
+    size = 1 if name in ("bytes", "crlf") else 65_536
+    for start in range(0, len(data), size):
+        piece = data[start : start + size]
+        writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        await writer.drain()
+        if size == 1 and start % 10 == 0:
+            await asyncio.sleep(0.001)
+    return _chunk(writer, "")
+
+
+def ending(model: str) -> list[str]:
+    """The events that end a stream: the finish, and the usage."""
+    usage = {**delta(model, {}), "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 3}}
+    return [json.dumps(delta(model, {}, "stop")), json.dumps(usage)]
 
 
 def _words(name: str, turn: dict[str, str]) -> list[str]:
@@ -160,9 +219,9 @@ def _words(name: str, turn: dict[str, str]) -> list[str]:
     return words.get(name, ["alpha", " beta", " gamma"])
 
 
-def completion(model: str) -> dict[str, Any]:
+def completion(model: str, text: str = "alpha beta gamma") -> dict[str, Any]:
     """A whole answer."""
-    message = {"role": "assistant", "content": "alpha beta gamma"}
+    message = {"role": "assistant", "content": text}
     choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
     usage = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
     return {"id": "up-1", "object": "chat.completion", "created": 1, "model": model, "choices": choices, "usage": usage}
@@ -174,10 +233,12 @@ def delta(model: str, content: dict[str, Any], finish: str | None = None) -> dic
     return {"id": "up-1", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": choices}
 
 
-def _whole(writer: asyncio.StreamWriter, status: int, body: str) -> bool:
+def _whole(writer: asyncio.StreamWriter, status: int, body: str, headers: str = "") -> bool:
     kind = "text/html" if body.startswith("<") else "application/json"
     data = body.encode()
-    writer.write(f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data)
+    writer.write(
+        f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(data)}\r\n{headers}\r\n".encode() + data
+    )
     return True
 
 
