@@ -162,7 +162,7 @@ def read(text: str, *, stream: bool) -> tuple[str, Any, Any]:
     said = "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
     finishes = [c["finish_reason"] for chunk in chunks for c in chunk["choices"] if c["finish_reason"]]
     clean = events[-1] == "[DONE]" and len(finishes) == 1
-    report = next((chunk["orchestrator"] for chunk in chunks if "orchestrator" in chunk), {})
+    report: dict[str, Any] = next((chunk["orchestrator"] for chunk in chunks if "orchestrator" in chunk), {})
     return said, None if clean else {"code": "no clean end"}, report
 
 
