@@ -15,6 +15,7 @@ from ray.exceptions import RayError
 from actors.control import shown
 from actors.following import Following
 from actors.pools import RayPools
+from orchestrator.balancing import Scores
 from orchestrator.config.live import Snapshot
 from orchestrator.config.load import default_config, load
 from orchestrator.coordinator import Coordinator
@@ -40,6 +41,7 @@ class CoordinatorReplica:
     async def __init__(self, config: str) -> None:  # type: ignore[misc]  # Serve awaits it
         self._pools = RayPools()
         self._counters = Counters()
+        self._scores = Scores()
         self._following = Following(config, self._counters, self._take)
         self._current: Coordinator | None = None
         self._former: list[Coordinator] = []

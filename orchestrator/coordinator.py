@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from orchestrator.asks import Answer, Ask, Sink
+from orchestrator.balancing import Scores
 from orchestrator.config.settings import Config, Server, Strategy
 from orchestrator.counters import Counters
 from orchestrator.drive import Record, Runtime, drive
 from orchestrator.resilience.budget import Budget
+from orchestrator.resilience.latency import Quantiles
 from orchestrator.routes import Candidate, Route
 from orchestrator.selectors import Selectors
 from orchestrator.strategies import TYPICAL_S, plan
@@ -49,11 +51,13 @@ class Coordinator:
         *,
         clock: Callable[[], float] = time.monotonic,
         counters: Counters | None = None,
+        scores: Scores | None = None,
     ) -> None:
         self.config = config
         self.in_flight = 0
         """Requests that have not been answered to their end."""
         self.counters = counters or Counters()
+        self.scores = scores or Scores()
         self._runtime = runtime
         self._pools = pools
         self._clock = clock
@@ -99,14 +103,19 @@ class Coordinator:
         route = self._selectors.resolve(ask.selector, ask.override)
         for inner in route.walk():
             if inner.strategy.name == "hedge":
-                self._budget(inner).deposit(self._clock())
-        run = await drive(
-            plan(route, ask.request, self),
-            tuple(route.leaves()),
-            self._runtime,
-            sink=None if sink is None else _Reporting(sink, ask, route),
-            clock=self._clock,
-        )
+                self.budget(inner).deposit(self._clock())
+        world = _World(self, self._clock)
+        try:
+            run = await drive(
+                plan(route, ask.request, world),
+                tuple(route.leaves()),
+                self._runtime,
+                sink=None if sink is None else _Reporting(sink, ask, route),
+                clock=self._clock,
+            )
+        finally:
+            world.end()
+        self._learn(run.records)
         model = run.outcome.model if isinstance(run.outcome, Reply | Finish) else None
         report = _report(ask, route, run.records, run.winner)
         outcome = run.outcome.kind.value if isinstance(run.outcome, Failure) else "ok"
@@ -115,21 +124,23 @@ class Coordinator:
             self.counters.attempt(attempt["provider"], attempt["model"], attempt["outcome"])
         return Answer(run.outcome, report, route.strategy.name, run.winner.provider if run.winner else None, model)
 
-    def may_hedge(self, route: Route) -> bool:
-        """See `orchestrator.strategies.Hedging`."""
-        return self._budget(route).take(self._clock())
+    def _learn(self, records: Sequence[Record]) -> None:
+        """What the calls of one request say of their candidates; one that was cancelled says nothing."""
+        now_s = self._clock()
+        for record in records:
+            outcome, name = record.outcome, str(record.candidate)
+            if isinstance(outcome, Failure):
+                if outcome.kind.traits.try_other:
+                    self.scores.learn(name, now_s, None, alone_s=outcome.retry_after_s)
+            elif outcome is not None and outcome.tries:
+                last = outcome.tries[-1]
+                self.scores.learn(name, now_s, last.latency_s if last.first_token_s is None else last.first_token_s)
 
-    def after_s(self, route: Route, *, stream: bool) -> float:
-        """See `orchestrator.strategies.Hedging`: of the first candidate, by what its pool knows."""
-        first = next(route.leaves())
-        share = route.strategy.after_share
-        assert share is not None, "a hedge has a delay, or a share"
-        known = self._runtime.quantiles(first, stream=stream)
-        if known is not None:
-            return known[share]
-        return self.config.providers[first.provider].options_of(first.model).typical_s or TYPICAL_S
+    def quantiles(self, candidate: Candidate, *, stream: bool) -> Quantiles | None:
+        """How long a candidate takes, as far as its pool has told."""
+        return self._runtime.quantiles(candidate, stream=stream)
 
-    def _budget(self, route: Route) -> Budget:
+    def budget(self, route: Route) -> Budget:
         # What requests choose by themselves (no selector) shares one budget of the default share: callers could
         # otherwise give themselves as much as they like.
         budget = self._budgets.get(route.selector)
@@ -156,6 +167,50 @@ class Coordinator:
         """Whether every pool answers (its provider may well be down), and what does not."""
         problems = await self._pools.ready()
         return not problems, {"status": "ready" if not problems else "not ready", "pools": problems}
+
+
+class _World:
+    """`orchestrator.strategies.World` of one request."""
+
+    __slots__ = ("_begun", "_clock", "_coordinator")
+
+    def __init__(self, coordinator: Coordinator, clock: Callable[[], float]) -> None:
+        self._coordinator = coordinator
+        self._clock = clock
+        self._begun: list[str] = []
+
+    def may_hedge(self, route: Route) -> bool:
+        """See `World`."""
+        return self._coordinator.budget(route).take(self._clock())
+
+    def after_s(self, route: Route, *, stream: bool) -> float:
+        """See `World`: of the first candidate, by what its pool knows."""
+        first = next(route.leaves())
+        share = route.strategy.after_share
+        assert share is not None, "a hedge has a delay, or a share"
+        known = self._coordinator.quantiles(first, stream=stream)
+        if known is not None:
+            return known[share]
+        return self._coordinator.config.providers[first.provider].options_of(first.model).typical_s or TYPICAL_S
+
+    def order(self, route: Route) -> Sequence[int]:
+        """See `World`. A tier among the members counts as its first candidate."""
+        strategy = route.strategy
+        names = [str(next(one.leaves()) if isinstance(one, Route) else one) for one in route.members]
+        # Weights name members as the configuration does.
+        members = [one.selector if isinstance(one, Route) else str(one) for one in route.members]
+        named = zip(names, members, strict=True)
+        weights = {name: strategy.weights[member] for name, member in named if member in strategy.weights}
+        scores = self._coordinator.scores
+        order = scores.order(names, self._clock(), by=strategy.by, explore=strategy.explore, weights=weights)
+        self._begun.append(names[order[0]])
+        scores.begin(names[order[0]])
+        return order
+
+    def end(self) -> None:
+        """The request has ended."""
+        for name in self._begun:
+            self._coordinator.scores.end(name)
 
 
 class _Reporting:

@@ -16,7 +16,9 @@ CACHED = 4_096
 """Routes of plain models that are kept; callers choose the names, so there is a bound."""
 
 _FIRST = Strategy("first")
-_CHOICES = {"strategy", "models", "after", "commit", "extra_calls", "resume", "content_filter", "params"}
+_CHOICES = {
+    "strategy", "models", "after", "commit", "extra_calls", "by", "explore", "weights", "resume", "content_filter", "params",
+}  # fmt: skip
 
 
 class Selectors:

@@ -161,7 +161,7 @@ def page() -> str:
     parts.append(_section("tiers: NAME:", schema.TierOptions))
     parts.append("\nOf all strategies: " + ", ".join(f"`{key}`" for key in sorted(OF_ALL)) + ". Beside these:\n\n")
     parts.append("| strategy | options | |\n| --- | --- | --- |\n")
-    built = ("first", "fallback", "race", "hedge")
+    built = ("first", "fallback", "race", "hedge", "balance")
     for name, keys in OF_STRATEGY.items():
         options = ", ".join(f"`{key}`" for key in sorted(keys))
         parts.append(f"| `{name}` | {options} | {'' if name in built else '*later*'} |\n")

@@ -184,7 +184,7 @@ class Provider:
 class Strategy:
     """How a tier answers; see `orchestrator.strategies`."""
 
-    name: Literal["first", "fallback", "race", "hedge"] = "fallback"
+    name: Literal["first", "fallback", "race", "hedge", "balance"] = "fallback"
     commit: Literal["first_token", "complete"] = "first_token"
     """race: what decides, the first token or the whole answer."""
     after_s: float | None = None
@@ -193,6 +193,12 @@ class Strategy:
     """hedge, instead: the share of its calls that have answered by then."""
     extra_calls: float = 0.05
     """hedge: share of added calls allowed."""
+    by: Literal["latency", "in_flight", "weight"] = "latency"
+    """balance: what decides who is asked first; the others are its fallbacks."""
+    explore: float = 0.05
+    """balance by latency: share of the calls that go to another than the best."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """balance by weight: by member; left out: 1."""
     resume: Literal["auto", "off"] = "auto"
     """Whether a stream that was cut is gone on with by another member."""
     content_filter: Literal["stop", "fallback"] = "stop"

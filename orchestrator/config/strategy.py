@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from orchestrator.config.settings import Strategy
 from orchestrator.resilience.latency import SHARES
 
-STRATEGIES = ("fallback", "first", "hedge", "race")
-PLANNED = frozenset({"balance", "consensus", "cascade", "split", "spill"})
+STRATEGIES = ("balance", "fallback", "first", "hedge", "race")
+PLANNED = frozenset({"consensus", "cascade", "split", "spill"})
 LATER = "is not available yet"
 """Said of what the contract names and this version does not have: refused, never ignored."""
 
@@ -49,6 +49,15 @@ def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
     extra = body.get("extra_calls", 0.05)
     if not (_is_number(extra) and 0 <= extra <= 1):
         return Wrong("extra_calls", "has to be a share between 0 and 1")
+    by = body.get("by", "latency")
+    if by not in ("latency", "in_flight", "weight"):
+        return Wrong("by", f"'cost' {LATER}" if by == "cost" else "has to be latency, in_flight or weight")
+    explore = body.get("explore", 0.05)
+    if not (_is_number(explore) and 0 <= explore <= 1):
+        return Wrong("explore", "has to be a share between 0 and 1")
+    weights = body.get("weights", {})
+    if not isinstance(weights, dict) or not all(_is_number(w) and w >= 0 for w in weights.values()):
+        return Wrong("weights", "has to be a mapping of members to numbers of at least 0")
     resume = body.get("resume", "auto")
     if resume is False:
         resume = "off"  # YAML reads a bare `off` as false
@@ -63,7 +72,9 @@ def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
     if reserved := RESERVED & params.keys():
         return Wrong("params", f"may not set {', '.join(sorted(reserved))}: that is the request's own")
     after_s = None if after is None else float(after)
-    return Strategy(name, commit, after_s, share, float(extra), resume, content_filter, params)
+    return Strategy(
+        name, commit, after_s, share, float(extra), by, float(explore), weights, resume, content_filter, params
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -74,6 +74,9 @@ class Tiers:
             if key in body:
                 self._member((*path, key), body[key], data)
         if strategy is not None:
+            for member in strategy.weights:
+                if member not in (body.get("models") or ()):
+                    self._document.problem((*path, "weights", member), "is no member of this tier")
             self.tiers[name] = Tier(name, strategy, models)
         elif len(self._document.problems) == before:
             self._document.problem((*path, "strategy"), f"'{named}' {LATER}")

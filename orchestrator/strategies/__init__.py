@@ -18,8 +18,8 @@ from orchestrator.strategies.plan import Plan
 from orchestrator.types import FailureKind, Request
 
 
-class Hedging(Protocol):
-    """What hedges need to know of the world."""
+class World(Protocol):
+    """What plans need to know of the world when they are made."""
 
     def may_hedge(self, route: Route, /) -> bool:
         """Asked before a hedge of this route is started, and charged to its budget; a no means waiting for what runs."""
@@ -29,17 +29,25 @@ class Hedging(Protocol):
         """How long the first member may be silent, where that is a share of its calls."""
         ...
 
+    def order(self, route: Route, /) -> Sequence[int] | None:
+        """In which order the members of a balancing route are asked; None: as they stand."""
+        ...
+
 
 class Freely:
     """No budget, and nothing known: for plans on their own."""
 
     def may_hedge(self, _route: Route) -> bool:
-        """See `Hedging`."""
+        """See `World`."""
         return True
 
     def after_s(self, _route: Route, *, stream: bool) -> float:  # noqa: ARG002 - the interface
-        """See `Hedging`."""
+        """See `World`."""
         return TYPICAL_S
+
+    def order(self, _route: Route) -> Sequence[int] | None:
+        """See `World`."""
+        return None
 
 
 TYPICAL_S = 2.0
@@ -51,7 +59,7 @@ class _Options(TypedDict):
     around: frozenset[FailureKind]
 
 
-Make = Callable[[Route, Sequence[str], Request, Hedging], Plan]
+Make = Callable[[Route, Sequence[str], Request, World], Plan]
 
 
 def _options(strategy: Strategy) -> _Options:
@@ -59,40 +67,50 @@ def _options(strategy: Strategy) -> _Options:
     return {"resume": strategy.resume == "auto", "around": around}
 
 
-def _first(route: Route, names: Sequence[str], request: Request, _hedging: Hedging) -> Plan:
+def _first(route: Route, names: Sequence[str], request: Request, _world: World) -> Plan:
     return ladder(names[:1], request, **_options(route.strategy))
 
 
-def _fallback(route: Route, names: Sequence[str], request: Request, _hedging: Hedging) -> Plan:
+def _fallback(route: Route, names: Sequence[str], request: Request, _world: World) -> Plan:
     return ladder(names, request, **_options(route.strategy))
 
 
-def _race(route: Route, names: Sequence[str], request: Request, _hedging: Hedging) -> Plan:
+def _race(route: Route, names: Sequence[str], request: Request, _world: World) -> Plan:
     # A race for the whole answer has no use for first tokens; the edge makes a stream of the answer if one is asked.
     whole = route.strategy.commit == "complete"
     asked = request._replace(stream=False) if whole else request
     return ladder(names, asked, stagger_s=0, **_options(route.strategy))
 
 
-def _hedge(route: Route, names: Sequence[str], request: Request, hedging: Hedging) -> Plan:
+def _hedge(route: Route, names: Sequence[str], request: Request, world: World) -> Plan:
     after_s = route.strategy.after_s
     if after_s is None:
-        after_s = hedging.after_s(route, stream=request.stream)
+        after_s = world.after_s(route, stream=request.stream)
     return ladder(
         names,
         request,
         stagger_s=after_s,
-        may_hedge=lambda _at_s: hedging.may_hedge(route),
+        may_hedge=lambda _at_s: world.may_hedge(route),
         **_options(route.strategy),
     )
 
 
-STRATEGIES: dict[str, Make] = {"first": _first, "fallback": _fallback, "race": _race, "hedge": _hedge}
+def _balance(route: Route, names: Sequence[str], request: Request, world: World) -> Plan:
+    return ladder(names, request, order=world.order(route), **_options(route.strategy))
 
 
-def plan(route: Route, request: Request, hedging: Hedging | None = None) -> Plan:
+STRATEGIES: dict[str, Make] = {
+    "first": _first,
+    "fallback": _fallback,
+    "race": _race,
+    "hedge": _hedge,
+    "balance": _balance,
+}
+
+
+def plan(route: Route, request: Request, world: World | None = None) -> Plan:
     """The plan that answers `request` by `route`."""
-    hedging = hedging or Freely()
+    world = world or Freely()
     if route.strategy.params:
         # Defaults: what the request, or a tier around this one, has set stays.
         request = request._replace(body={**route.strategy.params, **request.body})
@@ -100,17 +118,17 @@ def plan(route: Route, request: Request, hedging: Hedging | None = None) -> Plan
         route,
         [member.selector if isinstance(member, Route) else str(member) for member in route.members],
         request,
-        hedging,
+        world,
     )
     if all(isinstance(member, Candidate) for member in route.members):
         return parent
     widths = [len(tuple(member.leaves())) if isinstance(member, Route) else 1 for member in route.members]
     return nested(
         parent,
-        [_child(member, hedging) if isinstance(member, Route) else None for member in route.members],
+        [_child(member, world) if isinstance(member, Route) else None for member in route.members],
         [0, *accumulate(widths[:-1])],
     )
 
 
-def _child(route: Route, hedging: Hedging) -> Callable[[Request], Plan]:
-    return lambda request: plan(route, request, hedging)
+def _child(route: Route, world: World) -> Callable[[Request], Plan]:
+    return lambda request: plan(route, request, world)

@@ -22,19 +22,24 @@ def ladder(
     *,
     stagger_s: float = inf,
     may_hedge: Callable[[float], bool] = lambda _at_s: True,
+    order: Sequence[int] | None = None,
     resume: bool = True,
     around: frozenset[FailureKind] = frozenset(),
 ) -> Plan:
     """A plan over the members `names` (used in messages alone).
 
     `may_hedge(at_s)` is asked before a rung is started because time ran out, not because a call failed; a no means that
-    the calls in flight are waited for. `resume`: a stream that is cut is gone on with by another member. `around`: kinds of
-    failure after which others are asked although they forbid it. Guaranteed: each rung is asked at most once, save that a
-    rung whose pool was lost is asked once more when nothing else is left, and that one which was stopped may be asked to go
-    on with a stream; after a failure that forbids others (a malformed request), nothing new is started, and what is in
-    flight may still answer; once a call is committed, no other is started until it is cut.
+    the calls in flight are waited for. `order`: in which the rungs are asked; left out: as they stand. `resume`: a stream
+    that is cut is gone on with by another member. `around`: kinds of failure after which others are asked although they
+    forbid it. Guaranteed: each rung is asked at most once, save that a rung whose pool was lost is asked once more when
+    nothing else is left, and that one which was stopped may be asked to go on with a stream; after a failure that forbids
+    others (a malformed request), nothing new is started, and what is in flight may still answer; once a call is committed,
+    no other is started until it is cut.
     """
-    return _Ladder(names, request, resume, around).run(stagger_s, may_hedge)
+    ladder = _Ladder(names, request, resume, around)
+    if order is not None:
+        ladder.waiting = list(order)
+    return ladder.run(stagger_s, may_hedge)
 
 
 class _Ladder:
@@ -43,7 +48,7 @@ class _Ladder:
         self._request = request
         self._resume = resume
         self._around = around
-        self._waiting = list(range(len(names)))
+        self.waiting = list(range(len(names)))
         self._asked = 0
         self._running: dict[int, int] = {}
         """Call -> rung."""
@@ -51,7 +56,7 @@ class _Ladder:
         self._lost_once: set[int] = set()
 
     def _begin(self, *, extra: bool = False) -> Call:
-        rung = self._waiting.pop(0)
+        rung = self.waiting.pop(0)
         call = Call(self._asked, rung, self._request, extra)
         self._asked += 1
         self._running[call.id] = rung
@@ -60,9 +65,9 @@ class _Ladder:
     def run(self, stagger_s: float, may_hedge: Callable[[float], bool]) -> Plan:
         barred: Failure | None = None
         start = [self._begin()]
-        while stagger_s == 0 and self._waiting:
+        while stagger_s == 0 and self.waiting:
             start.append(self._begin())
-        step = Step(tuple(start), wake_at_s=stagger_s if self._waiting else inf)
+        step = Step(tuple(start), wake_at_s=stagger_s if self.waiting else inf)
         while True:
             event = yield step
             match event.outcome:
@@ -75,12 +80,12 @@ class _Ladder:
                     assert event.call is not None
                     if self._bars(self._running.pop(event.call), failure):
                         barred = failure
-                    start = [self._begin()] if self._waiting and barred is None else []
-                    next_at_s = event.at_s + stagger_s if self._waiting and barred is None else inf
+                    start = [self._begin()] if self.waiting and barred is None else []
+                    next_at_s = event.at_s + stagger_s if self.waiting and barred is None else inf
                 case None:
                     # A hedge that the budget refuses is not asked for again until a call fails: it refills slowly.
                     start = [self._begin(extra=True)] if may_hedge(event.at_s) else []
-                    next_at_s = event.at_s + stagger_s if start and self._waiting else inf
+                    next_at_s = event.at_s + stagger_s if start and self.waiting else inf
                 case _:
                     assert_never(event.outcome)
             if not self._running:
@@ -94,7 +99,7 @@ class _Ladder:
             return True
         if failure.kind is FailureKind.POOL_LOST and rung not in self._lost_once:
             self._lost_once.add(rung)
-            self._waiting.append(rung)
+            self.waiting.append(rung)
         return False
 
     def _serve(self, call: int) -> Plan:
@@ -107,7 +112,7 @@ class _Ladder:
         while serving is not None:
             others = tuple(id_ for id_ in self._running if id_ != serving)
             # Whoever was stopped may be asked to go on, should it come to that.
-            self._waiting += [self._running.pop(id_) for id_ in others]
+            self.waiting += [self._running.pop(id_) for id_ in others]
             event: Event = yield Step(stop=others, commit=serving)
             if isinstance(event.outcome, Finish):
                 return Verdict(event.outcome, serving)
@@ -127,7 +132,7 @@ class _Ladder:
 
     def _reopen(self, since: list[str]) -> Generator[Step, Event, int | None]:
         """Asks one after the other to go on, until one has opened; None: nobody does."""
-        while self._waiting:
+        while self.waiting:
             call = self._begin()
             event = yield Step((call,))
             if isinstance(event.outcome, Opened):

@@ -52,6 +52,7 @@ SCENARIOS = (
     Scenario("race for the whole", Strategy("race", commit="complete"), (SLOW, QUICK), QUICK, (SLOW, QUICK)),
     Scenario("hedge spares the second", _HEDGE, (QUICK, SLOW), QUICK, (QUICK,)),
     Scenario("hedge asks the second", _HEDGE, (STUCK, QUICK), QUICK, (STUCK, QUICK)),
+    Scenario("balance falls back on the others", Strategy("balance"), (DOWN, QUICK), QUICK, (DOWN, QUICK)),
     Scenario("hedge answers a failure", _HEDGE, (DOWN, QUICK), QUICK, (DOWN, QUICK)),
 )
 assert {scenario.strategy.name for scenario in SCENARIOS} == set(STRATEGIES), "a strategy without a scenario"

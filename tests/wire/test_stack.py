@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import orjson
 import pytest
 
 from orchestrator.config.settings import Latency, Simulate
+from orchestrator.coordinator import _World
 from orchestrator.simulate.server import start
 from tests.upstream import Upstream
 from tests.wire.conftest import Serve, Stack
@@ -380,8 +382,33 @@ async def test_a_hedge_by_percentile_learns(upstream: Upstream, serve: Serve) ->
     assert "up/ok" == report["winner"]
     assert 0.05 <= report["attempts"][1]["start_s"] < 0.2
     route = stack.coordinator._selectors.resolve("tier:u")
-    assert 2.0 == stack.coordinator.after_s(route, stream=False)
+    world = _World(stack.coordinator, time.monotonic)
+    assert 2.0 == world.after_s(route, stream=False)
     for _ in range(60):
         await stack.chat("up/quick")
-    assert 0 < stack.coordinator.after_s(route, stream=False) < 0.5
-    assert 2.0 == stack.coordinator.after_s(route, stream=True)
+    assert 0 < world.after_s(route, stream=False) < 0.5
+    assert 2.0 == world.after_s(route, stream=True)
+
+
+async def test_balance_learns_who_is_slow_and_who_fails(upstream: Upstream, serve: Serve) -> None:
+    """Three deployments: the good one is asked most; every request is answered, by another where one fails."""
+    address = f"http://127.0.0.1:{upstream.port}/v1"
+    up = {"base_url": address, "models": [], "retry": {"attempts": 1}, "breaker": {"failures": 999}}
+    models = ["up/slow-0.2", "up/unavailable", "up/slow-0.02"]
+    stack = await serve(
+        {
+            "providers": {"up": up},
+            "tiers": {
+                "t": {"strategy": "balance", "models": models, "explore": 0},
+                "w": {"strategy": "balance", "by": "weight", "models": ["up/ok", "tier:t"], "weights": {"tier:t": 0}},
+            },
+        }
+    )
+    answers = [await stack.chat("tier:t") for _ in range(40)]
+    assert {200} == {answer.status_code for answer in answers}
+    winners = [answer.json()["orchestrator"]["winner"] for answer in answers]
+    assert winners.count("up/slow-0.02") >= 35
+    assert 1 <= len(upstream.attempts("unavailable")) <= 3
+    assert all(known.in_flight == 0 for known in stack.coordinator.scores._known.values())
+    weighted = [(await stack.chat("tier:w")).json()["orchestrator"]["winner"] for _ in range(5)]
+    assert ["up/ok"] * 5 == weighted
