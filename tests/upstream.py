@@ -146,6 +146,8 @@ class Upstream:
             if name in ("cut", "tools", "stall", "badevent", "errorlater") and value and position + 1 == int(value):
                 break
         if name in ("cut", "tools"):
+            # A moment, so that what was sent has been read: a client may drop what it has with the connection.
+            await asyncio.sleep(0.05)
             writer.close()
             return False
         if name == "stall":
