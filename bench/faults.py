@@ -204,6 +204,7 @@ def main() -> int:
             asyncio.run_coroutine_threadsafe(upstream.stop(), loop).result(10)
             loop.call_soon_threadsafe(loop.stop)
             thread.join(10)
+            loop.close()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tests.upstream import Upstream
 CONFIG = """
 providers:
   sim: {{simulate: {{latency_s: {{median: 0.05, p99: 0.2}}, tokens_per_s: 500}}}}
+  spare: {{simulate: {{latency_s: {{median: 0.05, p99: 0.2}}, tokens_per_s: 500}}}}
   up:
     base_url: http://127.0.0.1:{port}/v1
     api_key: none
