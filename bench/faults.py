@@ -35,7 +35,7 @@ providers:
     base_url: http://127.0.0.1:{port}/v1
     models: []
     retry: {{attempts: 3, backoff_s: 0.1, backoff_max_s: 0.4, honour_retry_after_s: 3}}
-    timeouts: {{connect_s: 1, first_token_s: 1, idle_s: 1, answer_s: 1.5, total_s: 6}}
+    timeouts: {{connect_s: 1, first_token_s: 0.6, idle_s: 0.6, answer_s: 0.8, total_s: 6}}
     breaker: {{failures: 1000}}
   good: {{<<: *up, timeouts: {{answer_s: 5, first_token_s: 5}}}}
   continues: {{<<: *up, model_options: {{"*": {{prefill: true}}}}}}

@@ -42,7 +42,7 @@ tiers:
   fallback: [up/unavailable, sim/chat]
   race: {{strategy: race, models: [sim/latency-0.05, sim/latency-5]}}
   complete: {{strategy: race, models: [sim/a, sim/b], commit: complete}}
-  hedge: {{strategy: hedge, models: [sim/latency-5, sim/chat], after: 0.2}}
+  hedge: {{strategy: hedge, models: [sim/latency-5, sim/chat], after: 0.2, extra_calls: 1}}
   nested: {{strategy: race, models: [tier:fallback, sim/latency-5]}}
 """
 
