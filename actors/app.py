@@ -50,9 +50,10 @@ class CoordinatorReplica:
 
     async def _take(self, snapshot: Snapshot) -> None:
         await self._pools.apply(snapshot, POOLS_UP_S if self._current is None else RELOAD_UP_S)
-        before, self._current = (
-            self._current,
-            Coordinator(snapshot.config, self._pools.calls, self._pools, counters=self._counters),
+        before = self._current
+        # What was learned of deployments, and what was counted, stays.
+        self._current = Coordinator(
+            snapshot.config, self._pools.calls, self._pools, counters=self._counters, scores=self._scores
         )
         if before is not None:
             self._former.append(before)
