@@ -347,7 +347,7 @@ class _Held:
             name = "ok" if failure is None else failure.kind.value
             self._tries.append(Try(name, self._start_s, seconds, self.status, self.first_token_s))
             if self.first_token_s is None and (failure is None or failure.kind in _SLOW):
-                self._endpoint._latencies.record(self._model, seconds, stream=self._stream)
+                self._endpoint._latencies.record(self._model, seconds, stream=self._stream, cut_off=failure is not None)
             self._endpoint._gate.release(self._permit, failure, seconds=seconds, usage=outcome.usage)
         return tuple(self._tries)
 

@@ -54,6 +54,24 @@ def test_they_follow_a_provider_that_becomes_slow() -> None:
     assert quantiles[0.99] == 5.0
 
 
+def test_calls_that_were_cut_off_count_where_they_tell_something() -> None:
+    """A hedge's slow first stays slow; the loser of a race says nothing, nor does anything before there is a median."""
+    latencies = Latencies()
+    for _ in range(2 * ENOUGH):
+        latencies.record("m", 0.01, stream=False, cut_off=True)
+    assert latencies.quantiles("m", stream=False) is None
+    for _ in range(ENOUGH):
+        latencies.record("m", 1.0, stream=False)
+    for _ in range(ENOUGH):
+        latencies.record("m", 0.01, stream=False, cut_off=True)
+    assert latencies.quantiles("m", stream=False) == dict.fromkeys(SHARES, 1.0)
+    for _ in range(EVERY):
+        latencies.record("m", 3.0, stream=False, cut_off=True)
+    quantiles = latencies.quantiles("m", stream=False)
+    assert quantiles is not None
+    assert (1.0, 3.0) == (quantiles[0.5], quantiles[0.9])
+
+
 def test_a_heavy_tail_is_estimated_within_a_quarter() -> None:
     """p95 of a log-normal (median 0.4, p99 3.0: p95 is 1.66), over 512 samples."""
     rng = random.Random(3)
