@@ -353,7 +353,8 @@ def as_chunks(body: Json) -> tuple[list[bytes], Json]:
         delta = {name: value for name, value in choice["message"].items() if value is not None}
         delta = {"role": "assistant", **delta}
         if isinstance(delta.get("tool_calls"), list):
-            delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(delta["tool_calls"])]
+            calls = [call for call in delta["tool_calls"] if isinstance(call, dict)]
+            delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(calls)]
         rest = {name: value for name, value in choice.items() if name not in ("message", "finish_reason", "index")}
         chunks.append(
             orjson.dumps({**head, "choices": [{"index": index, "delta": delta, "finish_reason": None, **rest}]})

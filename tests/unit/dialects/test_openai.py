@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.dialects.openai import ChunkDecoder, OpenAI, as_chunks
@@ -317,6 +317,7 @@ def test_whatever_an_upstream_streams_is_chunks_and_one_end(chunks: list[Any], d
 
 @settings(max_examples=300)
 @given(ANY | st.builds(lambda choice: {"choices": [choice]}, ANY), st.sampled_from([200, 400, 429, 500]))
+@example({"choices": [{"message": {"tool_calls": [None]}}]}, 200)
 def test_whatever_an_upstream_answers_is_a_reply_or_a_failure(body: Any, status: int) -> None:
     """No shape of JSON raises, whole or as the chunks of a stream."""
     outcome = OpenAI().decode(status, {}, orjson.dumps(body), "m")
