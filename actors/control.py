@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import ray
 
-from actors.pool import NAMESPACE
+from actors.pool import detached
 from orchestrator.config.live import Live, Snapshot
 from orchestrator.config.settings import Config
 from orchestrator.counters import Counters, total
@@ -139,8 +139,4 @@ def shown(config: Config) -> Json:
 
 def find_or_make(path: str) -> Any:
     """The handle of the control actor; the first who asks makes it."""
-    options = ray.remote(
-        num_cpus=0, max_concurrency=1_000, max_restarts=-1, max_task_retries=0, enable_task_events=False
-    )
-    actor: Any = options(Control)
-    return actor.options(name=NAME, namespace=NAMESPACE, lifetime="detached", get_if_exists=True).remote(path)
+    return detached(Control, NAME, path, max_concurrency=1_000)

@@ -48,20 +48,25 @@ class Following:
         self._task = asyncio.ensure_future(self._follow())
 
     async def _first(self) -> Any:
-        self._control = await asyncio.to_thread(find_or_make, self._path)
-        await self._control.follow.remote(self._path)
-        return await self._control.next.remote(self._name, 0, self._counters)
+        control = await self._reached()
+        await control.follow.remote(self._path)
+        return await control.next.remote(self._name, 0, self._counters)
+
+    async def _reached(self) -> Any:
+        """The control actor, found or made if it was away."""
+        if self._control is None:
+            self._control = await asyncio.to_thread(find_or_make, self._path)
+        return self._control
 
     async def _follow(self) -> None:
         while True:
             try:
-                if self._control is None:
-                    self._control = await asyncio.to_thread(find_or_make, self._path)
+                control = await self._reached()
                 assert self.snapshot is not None
-                asked = self._control.next.remote(self._name, self.snapshot.version, self._counters)
+                asked = control.next.remote(self._name, self.snapshot.version, self._counters)
                 found = await asyncio.wait_for(asked, POLL_S + ASK_S)
                 if found == "unknown":
-                    await self._control.restore.remote(self.snapshot)
+                    await control.restore.remote(self.snapshot)
                 elif found is not None:
                     await self._take(found)
                 continue
@@ -82,10 +87,8 @@ class Following:
 
     async def reload(self) -> Reloaded:
         """Has the file read now, and takes over what it says. Raises RayError and TimeoutError."""
-        if self._control is None:
-            self._control = await asyncio.to_thread(find_or_make, self._path)
-        reloaded: Reloaded = await asyncio.wait_for(self._control.reload.remote(), ASK_S)
-
+        control = await self._reached()
+        reloaded: Reloaded = await asyncio.wait_for(control.reload.remote(), ASK_S)
         async with asyncio.timeout(ASK_S), self._applied:
             await self._applied.wait_for(
                 lambda: self.snapshot is not None and self.snapshot.version >= reloaded.version
@@ -94,7 +97,6 @@ class Following:
 
     async def status(self) -> Json:
         """What the control actor says of itself. Raises RayError and TimeoutError."""
-        if self._control is None:
-            self._control = await asyncio.to_thread(find_or_make, self._path)
-        status: Json = await asyncio.wait_for(self._control.status.remote(), ASK_S)
+        control = await self._reached()
+        status: Json = await asyncio.wait_for(control.status.remote(), ASK_S)
         return status

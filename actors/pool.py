@@ -208,16 +208,20 @@ def actor_name(provider: str) -> str:
 
 def find_or_make(provider: str, host: str) -> Any:
     """The handle of a provider's pool; the first who asks makes it."""
+    return detached(Pool, actor_name(provider), host, max_concurrency=MAX_CONCURRENCY)
+
+
+def detached(kind: type, name: str, *arguments: object, max_concurrency: int) -> Any:
+    """The handle of a named actor that outlives whoever made it; the first who asks makes it."""
     options = ray.remote(
         num_cpus=0,
-        max_concurrency=MAX_CONCURRENCY,
+        max_concurrency=max_concurrency,
         max_restarts=-1,
         # A call that is made again bills twice: whether it may be is decided by plans, not by Ray.
         max_task_retries=0,
         # A record of each call for Ray's dashboard: 0.1 ms of CPU a call.
         enable_task_events=False,
     )
-    actor: Any = options(Pool)
-    return actor.options(
-        name=actor_name(provider), namespace=NAMESPACE, lifetime="detached", get_if_exists=True
-    ).remote(host)
+    actor: Any = options(kind)
+    named = actor.options(name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True)
+    return named.remote(*arguments)

@@ -55,7 +55,7 @@ class Coordinator:
     ) -> None:
         self.config = config
         self.in_flight = 0
-        """Requests that have not been answered to their end."""
+        """What holds the coordinator: requests that have not been answered to their end, at the edge and within."""
         self.counters = counters or Counters()
         self.scores = scores or Scores()
         self._runtime = runtime
@@ -141,8 +141,8 @@ class Coordinator:
         return self._runtime.quantiles(candidate, stream=stream)
 
     def budget(self, route: Route) -> Budget:
-        # What requests choose by themselves (no selector) shares one budget of the default share: callers could
-        # otherwise give themselves as much as they like.
+        """The hedge budget of a tier. What requests choose by themselves (no selector) shares one of the default share:
+        callers could otherwise give themselves as much as they like."""
         budget = self._budgets.get(route.selector)
         if budget is None:
             share = route.strategy.extra_calls if route.selector else Strategy().extra_calls

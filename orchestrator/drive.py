@@ -193,7 +193,8 @@ class _Driver(Generic[H]):
             pieces = await stream.read()
             last = pieces[-1]
             if chunks := [piece.data for piece in pieces if isinstance(piece, Chunk)]:
-                self._sent += chunks
+                if len(self._leaves) > 1:  # a single candidate has nobody to go on with: a long answer need not be kept
+                    self._sent += chunks
                 await self._sink.send(chunks)
             if not isinstance(last, Chunk):
                 del self._opened[call]

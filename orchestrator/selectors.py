@@ -78,10 +78,8 @@ class Selectors:
         if name in aliases and "*" not in name:
             return aliases[name]
         for pattern in self._patterns:
-            before, _, after = pattern.partition("*")
-            rest = len(name) - len(before) - len(after)
-            if rest > 0 and name.startswith(before) and name.endswith(after):
-                return aliases[pattern].replace("*", name[len(before) : len(before) + rest])
+            if (text := _star(pattern, name)) is not None:
+                return aliases[pattern].replace("*", text)
         return None
 
     def _chosen(self, selector: str, override: dict[str, Any]) -> Route:
@@ -131,10 +129,16 @@ class Selectors:
         """The bare names that can be asked for: a star stands for whatever it fits among `models`."""
         names = [alias for alias in self._config.aliases if "*" not in alias]
         for pattern in self._patterns:
-            before, _, after = self._config.aliases[pattern].partition("*")
-            names += [
-                pattern.replace("*", model[len(before) : len(model) - len(after)])
-                for model in models
-                if len(model) > len(before) + len(after) and model.startswith(before) and model.endswith(after)
-            ]
+            target = self._config.aliases[pattern]
+            texts = (_star(target, model) for model in models)
+            names += [pattern.replace("*", text) for text in texts if text is not None]
         return list(dict.fromkeys(names))
+
+
+def _star(pattern: str, name: str) -> str | None:
+    """What the `*` of a pattern stands for in a name, at least one character; None where they do not fit."""
+    before, star, after = pattern.partition("*")
+    rest = len(name) - len(before) - len(after)
+    if not star or rest < 1 or not (name.startswith(before) and name.endswith(after)):
+        return None
+    return name[len(before) : len(before) + rest]

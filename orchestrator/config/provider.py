@@ -134,7 +134,6 @@ class _Entry:
 
     def _row_url(self, row: Preset) -> str:
         """The preset's address, its variables filled in."""
-
         if not row.base_url:
             self._problem((), "needs a base_url: where it runs is for you to say")
             return ""

@@ -17,6 +17,7 @@ from textwrap import dedent
 from typing import Any
 
 from orchestrator.config import schema, settings
+from orchestrator.config.strategy import PLANNED
 from orchestrator.config.tiers import OF_ALL, OF_STRATEGY
 from orchestrator.providers import PRESETS
 
@@ -161,10 +162,9 @@ def page() -> str:
     parts.append(_section("tiers: NAME:", schema.TierOptions))
     parts.append("\nOf all strategies: " + ", ".join(f"`{key}`" for key in sorted(OF_ALL)) + ". Beside these:\n\n")
     parts.append("| strategy | options | |\n| --- | --- | --- |\n")
-    built = ("first", "fallback", "race", "hedge", "balance")
     for name, keys in OF_STRATEGY.items():
         options = ", ".join(f"`{key}`" for key in sorted(keys))
-        parts.append(f"| `{name}` | {options} | {'' if name in built else '*later*'} |\n")
+        parts.append(f"| `{name}` | {options} | {'*later*' if name in PLANNED else ''} |\n")
     parts.append(_section("extract:", schema.Extract, later=True))
     parts.append(_section("arms: NAME:", schema.Arm, later=True))
     parts.append(_section("server:", settings.Server))

@@ -36,19 +36,24 @@ def ladder(
     others (a malformed request), nothing new is started, and what is in flight may still answer; once a call is committed,
     no other is started until it is cut.
     """
-    ladder = _Ladder(names, request, resume, around)
-    if order is not None:
-        ladder.waiting = list(order)
-    return ladder.run(stagger_s, may_hedge)
+    rungs = range(len(names)) if order is None else order
+    return _Ladder(names, rungs, request, resume, around).run(stagger_s, may_hedge)
 
 
 class _Ladder:
-    def __init__(self, names: Sequence[str], request: Request, resume: bool, around: frozenset[FailureKind]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        rungs: Sequence[int],
+        request: Request,
+        resume: bool,
+        around: frozenset[FailureKind],
+    ) -> None:
         self._names = names
         self._request = request
         self._resume = resume
         self._around = around
-        self.waiting = list(range(len(names)))
+        self._waiting = list(rungs)
         self._asked = 0
         self._running: dict[int, int] = {}
         """Call -> rung."""
@@ -56,7 +61,7 @@ class _Ladder:
         self._lost_once: set[int] = set()
 
     def _begin(self, *, extra: bool = False) -> Call:
-        rung = self.waiting.pop(0)
+        rung = self._waiting.pop(0)
         call = Call(self._asked, rung, self._request, extra)
         self._asked += 1
         self._running[call.id] = rung
@@ -65,9 +70,9 @@ class _Ladder:
     def run(self, stagger_s: float, may_hedge: Callable[[float], bool]) -> Plan:
         barred: Failure | None = None
         start = [self._begin()]
-        while stagger_s == 0 and self.waiting:
+        while stagger_s == 0 and self._waiting:
             start.append(self._begin())
-        step = Step(tuple(start), wake_at_s=stagger_s if self.waiting else inf)
+        step = Step(tuple(start), wake_at_s=stagger_s if self._waiting else inf)
         while True:
             event = yield step
             match event.outcome:
@@ -80,12 +85,12 @@ class _Ladder:
                     assert event.call is not None
                     if self._bars(self._running.pop(event.call), failure):
                         barred = failure
-                    start = [self._begin()] if self.waiting and barred is None else []
-                    next_at_s = event.at_s + stagger_s if self.waiting and barred is None else inf
+                    start = [self._begin()] if self._waiting and barred is None else []
+                    next_at_s = event.at_s + stagger_s if self._waiting and barred is None else inf
                 case None:
                     # A hedge that the budget refuses is not asked for again until a call fails: it refills slowly.
                     start = [self._begin(extra=True)] if may_hedge(event.at_s) else []
-                    next_at_s = event.at_s + stagger_s if start and self.waiting else inf
+                    next_at_s = event.at_s + stagger_s if start and self._waiting else inf
                 case _:
                     assert_never(event.outcome)
             if not self._running:
@@ -99,7 +104,7 @@ class _Ladder:
             return True
         if failure.kind is FailureKind.POOL_LOST and rung not in self._lost_once:
             self._lost_once.add(rung)
-            self.waiting.append(rung)
+            self._waiting.append(rung)
         return False
 
     def _serve(self, call: int) -> Plan:
@@ -112,7 +117,7 @@ class _Ladder:
         while serving is not None:
             others = tuple(id_ for id_ in self._running if id_ != serving)
             # Whoever was stopped may be asked to go on, should it come to that.
-            self.waiting += [self._running.pop(id_) for id_ in others]
+            self._waiting += [self._running.pop(id_) for id_ in others]
             event: Event = yield Step(stop=others, commit=serving)
             if isinstance(event.outcome, Finish):
                 return Verdict(event.outcome, serving)
@@ -132,7 +137,7 @@ class _Ladder:
 
     def _reopen(self, since: list[str]) -> Generator[Step, Event, int | None]:
         """Asks one after the other to go on, until one has opened; None: nobody does."""
-        while self.waiting:
+        while self._waiting:
             call = self._begin()
             event = yield Step((call,))
             if isinstance(event.outcome, Opened):
