@@ -74,6 +74,7 @@ class Pool:
             before, simulator = self._endpoint, self._simulator
             called = await self._simulated_by(provider)
             self._endpoint = Endpoint(called, keys) if before is None else before.successor(called, keys)
+            self._endpoint.watch()
             self._settings = (provider, keys)
             if before is not None:
                 task = asyncio.ensure_future(_retire(before, simulator if simulator is not self._simulator else None))

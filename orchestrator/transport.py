@@ -24,6 +24,8 @@ from orchestrator.types import FailureKind
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 READ_BYTES = 64 * 1024
+DRAIN_S = 1.0
+"""How long the end of a stream is waited for, once its answer is whole."""
 
 
 class TransportError(Exception):
@@ -44,6 +46,9 @@ class _Body(httpx.AsyncByteStream):
             async for data in self._response.content.iter_any():
                 yield data
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            # What had come before the connection broke is the answer's, perhaps its very end. aiohttp would drop it.
+            if rest := self._response.content._read_nowait(-1):
+                yield rest
             raise httpx.ReadError(str(error)) from error
 
     async def aclose(self) -> None:
@@ -115,9 +120,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 class Response:
     """An answer whose headers have come. Close it, whatever happens."""
 
-    __slots__ = ("_response", "_where", "headers", "status")
+    __slots__ = ("_draining", "_response", "_where", "headers", "status")
 
-    def __init__(self, response: httpx.Response, where: str) -> None:
+    def __init__(self, response: httpx.Response, where: str, draining: set[asyncio.Task[None]]) -> None:
+        self._draining = draining
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
         """Looked up without regard to case."""
@@ -143,6 +149,23 @@ class Response:
             parts.append(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def recycle(self, rest: AsyncIterator[bytes]) -> None:
+        """Closes a stream that has said all it has to, once what is left of it has been read: its connection can then
+        be used again. Returns at once."""
+        task = asyncio.ensure_future(self._drain(rest))
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
+    async def _drain(self, rest: AsyncIterator[bytes]) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                async for _ in rest:
+                    pass
+        except (TimeoutError, TransportError):
+            pass  # the connection is of no more use; the answer is whole all the same
+        finally:
+            await self.aclose()
+
     async def aclose(self) -> None:
         """Closes the answer, and its connection unless the body was read to the end."""
         await cast(httpx.AsyncByteStream, self._response.stream).aclose()
@@ -155,6 +178,7 @@ class Transport:
         self, connections: Connections, timeouts: Timeouts, http: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self._http = http or AiohttpTransport(connections, timeouts)
+        self._draining: set[asyncio.Task[None]] = set()
         self._urls: dict[str, httpx.URL] = {}
         """Parsed once: a provider has a handful of paths, and parsing one is a quarter of what a request costs here."""
 
@@ -171,7 +195,7 @@ class Transport:
         request = httpx.Request(method, self._url(url), headers=headers, content=content)
         where = f"{request.url.host}:{request.url.port or {'http': 80, 'https': 443}.get(request.url.scheme)}"
         try:
-            return Response(await self._http.handle_async_request(request), where)
+            return Response(await self._http.handle_async_request(request), where, self._draining)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
             raise TransportError(FailureKind.UNREACHABLE, f"{where} cannot be reached: {_reason(error)}") from error
         except (httpx.HTTPError, OSError) as error:
@@ -179,6 +203,10 @@ class Transport:
 
     async def aclose(self) -> None:
         """Closes all connections."""
+        await asyncio.sleep(0)  # a drain that has not begun yet would not close its answer when it is cancelled
+        for task in self._draining:
+            task.cancel()
+        await asyncio.gather(*self._draining, return_exceptions=True)
         await self._http.aclose()
         await asyncio.sleep(0)  # lets aiohttp's transports run their connection_lost
 

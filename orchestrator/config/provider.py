@@ -22,11 +22,12 @@ SECTIONS: dict[str, type] = {
     "timeouts": settings.Timeouts,
     "retry": settings.Retry,
     "breaker": settings.Breaker,
+    "health": settings.Health,
     "connections": settings.Connections,
     "simulate": settings.Simulate,
     "replay": settings.Replay,
 }
-KEYS = {"preset", "base_url", "api_key", "optional", "models", "model_options", "health", "vllm", "command", *SECTIONS}
+KEYS = {"preset", "base_url", "api_key", "optional", "models", "model_options", "vllm", "command", *SECTIONS}
 KINDS = ("base_url", "simulate", "replay")
 """Where the answers come from: one of these, or a preset's base URL."""
 PROBE_S = 0.25
@@ -96,6 +97,10 @@ class _Entry:
             for key, section in SECTIONS.items()
             if key in raw
         }
+        if isinstance(health := sections.get("health"), settings.Health):
+            path = health.path
+            if not path.startswith("/") or not (path.isascii() and path.isprintable()) or " " in path:
+                self._problem(("health", "path"), "has to be a path such as /models")
         if isinstance(replay := sections.get("replay"), settings.Replay):
             sections["replay"] = self._replay(replay)
         base_url = self._base_url(raw["base_url"]) if "base_url" in raw else self._row_url(row) if row else ""
@@ -126,10 +131,6 @@ class _Entry:
                 self._problem("command", "has to be a list of words: the program and its arguments")
             else:
                 self._later("command", "'command'")
-        if "health" in raw:
-            health = read_section(self._document, (*self._path, "health"), schema.Health, raw["health"])
-            if health is not None and health.every_s:
-                self._later(("health", "every_s"), "a probe")
         return "vllm" in raw or "command" in raw
 
     def _row_url(self, row: Preset) -> str:

@@ -142,12 +142,12 @@ def page() -> str:
     provider = "providers: NAME: "
     for name, section in (
         ("pool:", settings.Pool), ("limits:", settings.Limits), ("timeouts:", settings.Timeouts),
-        ("retry:", settings.Retry), ("breaker:", settings.Breaker), ("connections:", settings.Connections),
+        ("retry:", settings.Retry), ("breaker:", settings.Breaker), ("health:", settings.Health),
+        ("connections:", settings.Connections),
         ("model_options: MODEL:", settings.ModelOptions), ("simulate:", settings.Simulate), ("replay:", settings.Replay),
     ):  # fmt: skip
         parts.append(_section(provider + name, section))
     parts.append(_section(provider + "latency_s:", settings.Latency))
-    parts.append(_section(provider + "health:", schema.Health, later=True))
     parts.append(_section(provider + "vllm:", schema.Vllm, later=True))
     parts.append(_section(provider + "vllm: replicas:", schema.Replicas, later=True))
     parts.append("\n## Known providers\n\n| name | address | key | documented at |\n| --- | --- | --- | --- |\n")

@@ -17,17 +17,6 @@ from orchestrator.config.settings import STRICT, Seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
-    """`health:` an active probe of the provider; never a billable call unless asked for."""
-
-    __pydantic_config__: ClassVar = STRICT
-    every_s: Annotated[float, Ge(0), Le(86_400)] = 0.0
-    """Seconds between probes; 0: none."""
-    path: str = "/models"
-    """What is asked for, below the base URL."""
-
-
-@dataclass(frozen=True, slots=True)
 class Replicas:
     """`vllm: replicas:` between how many it scales."""
 

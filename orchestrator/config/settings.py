@@ -78,6 +78,17 @@ class Breaker:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """`health:` an active probe of the provider's accounts: a GET, which bills nothing."""
+
+    __pydantic_config__: ClassVar = STRICT
+    every_s: Annotated[float, Ge(0), Le(86_400)] = 0.0
+    """Seconds between probes; 0: none."""
+    path: str = "/models"
+    """What is asked for, below the base URL."""
+
+
+@dataclass(frozen=True, slots=True)
 class Connections:
     """`connections:` of the pool to its upstream."""
 
@@ -161,6 +172,7 @@ class Provider:
     timeouts: Timeouts = field(default_factory=Timeouts)
     retry: Retry = field(default_factory=Retry)
     breaker: Breaker = field(default_factory=Breaker)
+    health: Health = field(default_factory=Health)
     connections: Connections = field(default_factory=Connections)
     models: tuple[str, ...] | None = None
     """What /v1/models lists; None: asked of the provider. An unlisted model is passed on all the same."""

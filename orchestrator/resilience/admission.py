@@ -228,15 +228,11 @@ class Admission:
         account_healthy, model_healthy = _health(kind)
         account.breaker.end(now_s, account_healthy, probe=permit.account_probe)
         model.breaker.end(now_s, model_healthy, probe=permit.model_probe)
-        if kind in (FailureKind.UNAUTHORIZED, FailureKind.QUOTA):
-            # There is no doubt about these: one is enough to close the account until somebody has paid or changed the key.
-            assert failure is not None
-            account.breaker.open(now_s)
-            account.misconfigured = failure.message
-        elif kind is None:
+        if failure is None:
             account.misconfigured = None
-        elif kind is FailureKind.RATE_LIMITED:
-            assert failure is not None
+            return
+        self._doubtless(account, now_s, failure)
+        if kind is FailureKind.RATE_LIMITED:
             model.rate_limited += 1
             bound_s = backoff_s(self._provider.retry, min(model.rate_limited, 30))
             pause_s = failure.retry_after_s
@@ -244,6 +240,22 @@ class Admission:
                 # Equal jitter: at least half, since a pause of nothing would hammer a provider that said stop.
                 pause_s = self._rng.uniform(bound_s / 2, bound_s)
             model.paused_until_s = max(model.paused_until_s, now_s + pause_s)
+
+    def probed(self, account: Account, now_s: float, ill: Failure | None) -> None:
+        """An active probe of an account was answered (None), or failed: what it says of the account, and only of that."""
+        if ill is None:
+            account.breaker.well()
+            account.misconfigured = None
+        else:
+            self._doubtless(account, now_s, ill)
+            account.breaker.ill(now_s)
+
+    @staticmethod
+    def _doubtless(account: Account, now_s: float, failure: Failure) -> None:
+        """One refused key or empty purse is enough to close the account, until somebody has changed the key or paid."""
+        if failure.kind in (FailureKind.UNAUTHORIZED, FailureKind.QUOTA):
+            account.breaker.open(now_s)
+            account.misconfigured = failure.message
 
     @property
     def _places(self) -> int:

@@ -53,13 +53,21 @@ class Breaker:
         if healthy:
             # Only a probe closes: a straggler from before says nothing about now.
             if probe:
-                self._until_s = None
-                self._failures.clear()
+                self.well()
             return
         self._failures.append(now_s)
         full = len(self._failures) == self._settings.failures
         if probe or (self._until_s is None and full and now_s - self._failures[0] <= self._settings.window_s):
             self.open(now_s)
+
+    def well(self) -> None:
+        """A probe was answered: closes. A call that is under way as the probe goes on, and closes nothing more."""
+        self._until_s = None
+        self._failures.clear()
+
+    def ill(self, now_s: float) -> None:
+        """A probe from outside failed: an open breaker stays open for another cooldown, a closed one counts it."""
+        self.end(now_s, healthy=False, probe=self._until_s is not None)
 
     def open(self, now_s: float) -> None:
         """Opens at once."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import inf
 
 from orchestrator.config.settings import Provider
-from orchestrator.resilience.admission import Admission, Permit, Waiter
+from orchestrator.resilience.admission import Account, Admission, Permit, Waiter
 from orchestrator.types import Failure, FailureKind, Usage
 
 
@@ -48,6 +48,11 @@ class Gate:
         self.admission.release(permit, self._clock(), failure, seconds=seconds, usage=usage)
         if self.admission.queue:
             self._pump()
+
+    def probed(self, account: Account, ill: Failure | None) -> None:
+        """See `Admission.probed`. Whoever can go now goes."""
+        self.admission.probed(account, self._clock(), ill)
+        self._pump()
 
     def configure(self, provider: Provider, keys: tuple[str | None, ...]) -> None:
         """See `Admission.configure`. Whoever can go by the new settings goes."""

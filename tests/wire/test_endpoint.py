@@ -11,8 +11,9 @@ import httpx
 import orjson
 import pytest
 
+from orchestrator.attempt import EndpointStream
 from orchestrator.config.settings import Breaker, Connections, Limits, Pool, Provider, Retry, Timeouts
-from orchestrator.endpoint import Endpoint, EndpointStream
+from orchestrator.endpoint import Endpoint
 from orchestrator.transport import AiohttpTransport, Transport, TransportError
 from orchestrator.types import Chunk, Failure, FailureKind, Finish, Reply, Request
 from tests.upstream import completion, delta
@@ -254,6 +255,42 @@ async def test_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert transport._proxy(httpx.URL("http://inside/v1")) is None
     monkeypatch.setenv("http_proxy", "http://other:3128")
     assert "http://proxy:3128" == transport._proxy(httpx.URL("http://outside/v2"))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+async def test_what_came_before_a_reset_is_not_dropped(finished: bool) -> None:
+    """A stream whose end came with the reset is whole; one whose end did not has all the text that came."""
+    events = [delta("m", {"content": "a"}), delta("m", {"content": "b"}), delta("m", {}, "stop")]
+    sent = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        for position, event in enumerate(events if finished else events[:2]):
+            data = b"data: " + orjson.dumps(event) + b"\n\n"
+            writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+            await writer.drain()
+            if position == 0:
+                await sent.wait()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    one = Endpoint(Provider("p", base_url=f"http://127.0.0.1:{port}/v1"))
+    stream = await one.open(REQUEST._replace(stream=True), "m")
+    assert isinstance(stream, EndpointStream)
+    first = await stream.read()
+    # The rest and the end of the connection come while nobody reads.
+    sent.set()
+    await asyncio.sleep(0.1)
+    rest = await stream.read()
+    if isinstance(rest[-1], Chunk):
+        rest += await stream.read()
+    said = [orjson.loads(p.data)["choices"][0]["delta"]["content"] for p in [*first, *rest] if isinstance(p, Chunk)]
+    assert ["a", "b"] == said
+    assert (Finish if finished else Failure) is type(rest[-1])
+    await one.aclose()
+    server.close()
 
 
 async def test_urls_are_parsed_once_but_not_kept_for_ever() -> None:

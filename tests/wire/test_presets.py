@@ -13,8 +13,9 @@ import httpx
 import orjson
 import pytest
 
+from orchestrator.attempt import EndpointStream
 from orchestrator.config.load import load_mapping
-from orchestrator.endpoint import Endpoint, EndpointStream
+from orchestrator.endpoint import Endpoint
 from orchestrator.providers import PRESETS
 from orchestrator.transport import Transport
 from orchestrator.types import Failure, FailureKind, Finish, Reply, Request

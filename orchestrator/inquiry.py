@@ -1,0 +1,90 @@
+"""What a provider is asked beside calls: which models it has, and, if the configuration wants it, whether it is well.
+
+Both are GETs that bill nothing. A probe speaks of an account and of its address, never of a model: one that is answered
+closes an account's breaker before its cooldown is over and takes back what marked it misconfigured; one that is not
+counts as a failure of the account, and keeps an open breaker open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from orchestrator.config.settings import Provider
+from orchestrator.dialects import DIALECTS
+from orchestrator.dialects.failures import classify
+from orchestrator.providers import credentials
+from orchestrator.resilience.admission import Account
+from orchestrator.resilience.gate import Gate
+from orchestrator.transport import Transport, TransportError
+from orchestrator.types import Failure, FailureKind
+
+MODELS_S = 300.0
+"""How long a provider's list of models is kept."""
+_ABOUT_THE_ACCOUNT = frozenset(
+    {FailureKind.UNREACHABLE, FailureKind.RESET, FailureKind.SILENT, FailureKind.SERVER_ERROR, FailureKind.CUT}
+    | {FailureKind.UNAUTHORIZED, FailureKind.QUOTA}
+)
+"""What a probe may come to that says the account is ill. Anything else (429, 404) says that somebody is there."""
+
+_log = logging.getLogger("orchestrator.inquiry")
+
+
+class Inquiry:
+    """Asks one provider."""
+
+    def __init__(self, provider: Provider, transport: Transport, gate: Gate, clock: Callable[[], float]) -> None:
+        self._provider = provider
+        self._dialect = DIALECTS[provider.dialect]
+        self._transport = transport
+        self._gate = gate
+        self._clock = clock
+        self._listed: tuple[float, tuple[str, ...]] | None = None
+
+    async def models(self) -> tuple[str, ...]:
+        """The models' names: the configured ones, or those that the provider lists, asked at most every 5 minutes."""
+        if self._provider.models is not None:
+            return self._provider.models
+        if self._listed is None or self._clock() - self._listed[0] > MODELS_S:
+            self._listed = (self._clock(), await self._ask_models())
+        return self._listed[1]
+
+    async def _ask_models(self) -> tuple[str, ...]:
+        got = await self._get(self._dialect.models_path, self._gate.admission.accounts[0])
+        if isinstance(got, Failure):
+            _log.warning("the models of %s are not listed: %s", self._provider.name, got.message)
+            return ()
+        names = self._dialect.decode_models(got)
+        return tuple(name.removeprefix(self._provider.model_prefix) for name in names)
+
+    async def probe_forever(self) -> None:
+        """Probes every account each `health.every_s`, until it is cancelled."""
+        while True:
+            await asyncio.sleep(self._provider.health.every_s)
+            accounts = self._gate.admission.accounts
+            await asyncio.gather(*(self._probe(account) for account in accounts))
+
+    async def _probe(self, account: Account) -> None:
+        got = await self._get(self._provider.health.path, account)
+        ill = got if isinstance(got, Failure) and got.kind in _ABOUT_THE_ACCOUNT else None
+        if ill is not None:
+            _log.info("%s: a probe of account %d failed: %s", self._provider.name, account.index, ill.message)
+        self._gate.probed(account, ill)
+
+    async def _get(self, path: str, account: Account) -> bytes | Failure:
+        """The body that a path answers with, or why there is none."""
+        headers = credentials(self._provider.key_header, account.key)
+        limit_s = self._provider.timeouts.connect_s
+        try:
+            async with asyncio.timeout(limit_s):
+                response = await self._transport.send(self._provider.base_url + path, headers, b"", method="GET")
+                try:
+                    body = await response.read()
+                finally:
+                    await response.aclose()
+        except TransportError as error:
+            return Failure(error.kind, error.message)
+        except TimeoutError:
+            return Failure(FailureKind.SILENT, f"no answer within {limit_s:g} s")
+        return body if response.status == 200 else classify(response.status, response.headers, body)

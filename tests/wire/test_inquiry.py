@@ -1,0 +1,127 @@
+"""Active probes of a provider's accounts: what they say, what they do not, and that they end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+
+from orchestrator.config.settings import Breaker, Health, Timeouts
+from orchestrator.endpoint import Endpoint
+from orchestrator.types import Failure, FailureKind, Reply
+from tests.wire.test_endpoint import REQUEST, endpoint, ok
+
+EVERY_S = 0.02
+
+
+class Provider:
+    """Answers probes with `probe` (a status, or an exception) and calls with `call`."""
+
+    def __init__(self) -> None:
+        self.probe: int | Exception = 200
+        self.call = 200
+        self.paths: list[str] = []
+        self.keys: set[str | None] = set()
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return ok(request) if self.call == 200 else httpx.Response(self.call)
+        self.paths.append(request.url.path)
+        self.keys.add(request.headers.get("authorization"))
+        if isinstance(self.probe, Exception):
+            raise self.probe
+        return httpx.Response(self.probe)
+
+    def watched(self, *keys: str, failures: int = 2, path: str = "/models") -> Endpoint:
+        """Probed; its breaker opens after `failures` and stays open for a long time."""
+        settings = {"health": Health(EVERY_S, path), "breaker": Breaker(failures, 60, 3600), "timeouts": Timeouts(0.5)}
+        found = endpoint(self, *keys, **settings)
+        found.watch()
+        return found
+
+
+def breaker(one: Endpoint) -> tuple[str, str | None]:
+    account = one.stats()["accounts"][0]
+    return account["breaker"], account["misconfigured"]
+
+
+async def until(one: Endpoint, state: str) -> None:
+    async with asyncio.timeout(5):
+        while breaker(one)[0] != state:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_dead_address_is_noticed_without_calls_and_back_at_once() -> None:
+    """No call is sent into the dark; none has to be the one that finds out that it is light again."""
+    provider = Provider()
+    one = provider.watched("a", "b", path="/healthz")
+    provider.probe = httpx.ConnectError("refused")
+    await until(one, "open")
+    refused = await one.call(REQUEST, "m")
+    assert isinstance(refused, Failure)
+    assert FailureKind.BREAKER_OPEN is refused.kind
+    provider.probe = 200
+    await until(one, "closed")
+    assert isinstance(await one.call(REQUEST, "m"), Reply)
+    assert ({"/v1/healthz"}, {"Bearer a", "Bearer b"}) == (set(provider.paths), provider.keys)
+    await one.aclose()
+
+
+@pytest.mark.parametrize("status", [429, 404])
+async def test_an_answer_of_any_kind_says_that_somebody_is_there(status: int) -> None:
+    """A path that there is not, or a limit for lists, closes nothing."""
+    provider = Provider()
+    provider.probe = status
+    one = provider.watched(failures=1)
+    await asyncio.sleep(EVERY_S * 5)
+    assert provider.paths
+    assert ("closed", None) == breaker(one)
+    await one.aclose()
+
+
+async def test_a_refused_key_is_marked_and_a_good_one_unmarked() -> None:
+    """By one probe either way."""
+    provider = Provider()
+    provider.probe = 401
+    one = provider.watched(failures=100)
+    await until(one, "open")
+    assert "HTTP 401" == breaker(one)[1]
+    provider.probe = 200
+    await until(one, "closed")
+    assert breaker(one)[1] is None
+    await one.aclose()
+
+
+async def test_a_probe_says_nothing_of_a_model() -> None:
+    """A model that fails stays closed to calls, though the provider's list answers."""
+    provider = Provider()
+    provider.call = 500
+    one = provider.watched(failures=1)
+    await one.call(REQUEST, "m")
+    await asyncio.sleep(EVERY_S * 5)
+    assert ("closed", None) == breaker(one)
+    assert "open" == one.stats()["accounts"][0]["models"]["m"]["breaker"]
+    await one.aclose()
+
+
+async def test_a_provider_that_is_silent_is_ill_and_probes_end_with_the_endpoint() -> None:
+    """A probe is bounded by `connect_s`; after the end none is made, by a former endpoint neither."""
+    asked = 0
+
+    async def silent(_: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    settings = {"health": Health(EVERY_S), "breaker": Breaker(1, 60, 3600), "timeouts": Timeouts(0.05)}
+    one = endpoint(silent, **settings)  # type: ignore[arg-type]
+    one.watch()
+    await until(one, "open")
+    after = one.successor(one.provider, ())
+    await one.retire()
+    before = asked
+    await asyncio.sleep(EVERY_S * 10)
+    assert before == asked
+    await after.aclose()
