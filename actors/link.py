@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any
 
 from actors.frames import FrameError, Frames, Kind, frame, unpack_failure, unpack_finish
-from actors.relay import DEAD_S, PING_S, Address, Ticketed, prove
+from actors.relay import BUFFER_BYTES, DEAD_S, PING_S, READ_BYTES, Address, Ticketed, prove
 from orchestrator.types import Chunk, Failure, FailureKind, Finish, Opened, Piece
 
-READ_BYTES = 64 * 1024
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Waits between attempts to open a session; the last one stays."""
 
@@ -58,7 +58,8 @@ class Link:
     async def attach(self, ticketed: Ticketed) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection that carries the rest of a stream. Raises OSError."""
         assert self._address is not None
-        reader, writer = await asyncio.open_connection(self._address.host, self._address.port, limit=READ_BYTES)
+        reader, writer = await asyncio.open_connection(self._address.host, self._address.port, limit=BUFFER_BYTES // 2)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
         writer.write(frame(Kind.TICKET, ticketed.ticket))
         return reader, writer
 

@@ -16,6 +16,7 @@ import asyncio
 import hmac
 import logging
 import os
+import socket
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
@@ -27,6 +28,10 @@ PING_S = 2.0
 DEAD_S = 6.0
 TICKET_S = 5.0
 """How long a stream that nobody reads is kept, and a connection that has not proved who it is."""
+BUFFER_BYTES = 64 * 1024
+"""What each end of a connection, and the kernel between them, keeps of a stream whose caller reads slowly: left to
+themselves, the two kernels' buffers would take 7 MB a stream."""
+READ_BYTES = 16 * 1024
 EARLY_CANCELS = 10_000
 """Cancels kept for calls that have not arrived: the socket can be faster than Ray."""
 
@@ -220,7 +225,9 @@ class _Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the interface, not the base class.
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=64 * 1024)
+        self._transport.set_write_buffer_limits(high=BUFFER_BYTES)
+        held = transport.get_extra_info("socket")
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         self._timer = asyncio.get_running_loop().call_later(TICKET_S, self.close)
 
     def data_received(self, data: bytes) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from orchestrator.dialects.resume import sent_of
+from orchestrator.dialects.resume import SoFar
 from orchestrator.resilience.latency import Quantiles
 from orchestrator.routes import Candidate
 from orchestrator.strategies.plan import Call, Event, Plan, Step, Verdict
@@ -120,8 +120,8 @@ class _Driver(Generic[H]):
         """Calls that were ready in the last look, in that order, of which the plan has not been told."""
         self._records: list[Record] = []
         """By the call's identity: plans number their calls from 0."""
-        self._sent: list[bytes] = []
-        """What the caller has been sent. Looked into only if the stream is cut."""
+        self._sent = SoFar() if len(leaves) > 1 else None
+        """What the caller has been sent. A single candidate has nobody to go on with."""
         self._begun = False
 
     async def run(self, plan: Plan) -> Run:
@@ -193,13 +193,15 @@ class _Driver(Generic[H]):
             pieces = await stream.read()
             last = pieces[-1]
             if chunks := [piece.data for piece in pieces if isinstance(piece, Chunk)]:
-                if len(self._leaves) > 1:  # a single candidate has nobody to go on with: a long answer need not be kept
-                    self._sent += chunks
+                if self._sent is not None:
+                    self._sent.add(chunks)
                 await self._sink.send(chunks)
             if not isinstance(last, Chunk):
                 del self._opened[call]
                 event = self._ended(call, last)
-                return event._replace(sent=sent_of(self._sent)) if isinstance(last, Failure) else event
+                if isinstance(last, Failure) and self._sent is not None:
+                    event = event._replace(sent=self._sent.sent())
+                return event
 
     def _ended(self, call: int, outcome: Reply | Finish | Failure) -> Event:
         now_s = self._now()

@@ -23,6 +23,8 @@ class Attempt:
     ended_s: float | None = None
     """When it was answered, or when its client went away."""
     gone: bool = False
+    sent_bytes: int = 0
+    """Of a flood: what has been taken from it."""
 
 
 @dataclass
@@ -71,23 +73,22 @@ class Upstream:
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         count = self._counts[model] = self._counts.get(model, 0) + 1
-        work = asyncio.ensure_future(self._answer(model, count, body, writer))
+        work = asyncio.ensure_future(self._answer(attempt, count, body, writer))
         left = asyncio.ensure_future(reader.read(1))
         try:
             await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
-            attempt.gone = not work.done()
+            attempt.gone = not work.done() or isinstance(work.exception(), ConnectionError)
             attempt.ended_s = time.monotonic()
-            if attempt.gone:
-                return False
-            return work.result()
+            return not attempt.gone and work.result()
         finally:
             self.in_flight -= 1
             for task in (work, left):
                 task.cancel()
             await asyncio.wait((work, left))
 
-    async def _answer(self, model: str, count: int, body: Any, writer: asyncio.StreamWriter) -> bool:
+    async def _answer(self, attempt: Attempt, count: int, body: Any, writer: asyncio.StreamWriter) -> bool:
         """Answers one request; says whether the connection stays open."""
+        model = attempt.model
         stream = bool(body.get("stream"))
         name, _, value = model.partition("-")
         if name == "slow":
@@ -114,9 +115,19 @@ class Upstream:
         if name == "errorevent":
             _chunk(writer, 'data: {"error": {"message": "boom", "code": 503}}\n\n')
             return _chunk(writer, "")
+        if name == "flood":
+            return await self._flood(attempt, model, writer)
         if name in ENCODED:
             return await _encoded(writer, name, model)
         return await self._stream(model, name, value, words, writer)
+
+    async def _flood(self, attempt: Attempt, model: str, writer: asyncio.StreamWriter) -> bool:
+        """More than anybody reads, as fast as it is taken."""
+        event = f"data: {json.dumps(delta(model, {'content': 'x' * 10_000}))}\n\n"
+        while True:
+            _chunk(writer, event)
+            await writer.drain()
+            attempt.sent_bytes += len(event)
 
     async def _unary(self, model: str, name: str, writer: asyncio.StreamWriter) -> bool:
         text = "x" * 20_000_000 if name == "huge" else "alpha beta gamma"

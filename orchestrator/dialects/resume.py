@@ -15,26 +15,65 @@ import orjson
 from orchestrator.dialects.base import StreamDecoder
 from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Piece, Request, Sent
 
+REDUCE_BYTES = 64 * 1024
+MAX_CHARACTERS = 500_000
+"""About 125,000 tokens: as long as the longest answers that models give."""
 _REASONING = ("role", "reasoning", "reasoning_content", "reasoning_details")
 """Not sent again: the caller has had a role, and how an answer was come to is no part of it."""
 
 
-def sent_of(chunks: Sequence[bytes]) -> Sent | None:
-    """What a caller has who was sent these chunks; None where nobody can go on: tool calls, several choices, logprobs."""
-    head: Json = {}
-    text: list[str] = []
-    for data in chunks:
+class SoFar:
+    """What a caller has been sent, kept for whoever may have to go on with it.
+
+    Costs an append a chunk; what has come together is reduced to its text each `REDUCE_BYTES`. A text of more than
+    `MAX_CHARACTERS` is let go of: nobody goes on with it, and a coordinator's memory is bounded.
+    """
+
+    __slots__ = ("_characters", "_chunks", "_head", "_lost", "_size", "_text")
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._head: Json = {}
+        self._text: list[str] = []
+        self._characters = 0
+        self._lost = False
+        """Nobody can go on: tool calls, several choices, logprobs, or too much of it."""
+
+    def add(self, chunks: Sequence[bytes]) -> None:
+        """These have been sent."""
+        if not self._lost:
+            self._chunks += chunks
+            self._size += sum(map(len, chunks))
+            if self._size > REDUCE_BYTES:
+                self._reduce()
+
+    def sent(self) -> Sent | None:
+        """What the caller has; None where nobody can go on with it."""
+        self._reduce()
+        return None if self._lost or not self._head else Sent("".join(self._text), self._head)
+
+    def _reduce(self) -> None:
+        chunks, self._chunks, self._size = self._chunks, [], 0
+        self._lost = self._lost or not all(map(self._take, chunks)) or self._characters > MAX_CHARACTERS
+        if self._lost:
+            self._text = []
+        else:
+            self._text = ["".join(self._text)]
+
+    def _take(self, data: bytes) -> bool:
         chunk = orjson.loads(data)
-        head = head or {name: chunk[name] for name in ("id", "object", "created", "model")}
+        self._head = self._head or {name: chunk[name] for name in ("id", "object", "created", "model")}
         for choice in chunk["choices"]:
             if choice["index"] != 0 or choice.get("logprobs"):
-                return None
+                return False
             for name, value in choice["delta"].items():
                 if name == "content" and isinstance(value, str):
-                    text.append(value)
+                    self._text.append(value)
+                    self._characters += len(value)
                 elif value and name not in _REASONING:
-                    return None
-    return Sent("".join(text), head) if head else None
+                    return False
+        return True
 
 
 def continuing(request: Request, fields: Json) -> Request:

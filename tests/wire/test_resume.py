@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.dialects import resume
 from orchestrator.dialects.openai import OpenAI
-from orchestrator.dialects.resume import Resumed, sent_of
+from orchestrator.dialects.resume import Resumed, SoFar
 from orchestrator.types import Chunk, Failure, FailureKind, Finish, Sent
 from tests.upstream import Upstream, delta
 from tests.wire.conftest import Serve, Stack
@@ -122,7 +123,25 @@ HEAD = {"id": "up-1", "object": "chat.completion.chunk", "created": 1, "model": 
 )  # fmt: skip
 def test_what_a_caller_has(chunks: list[bytes], expected: Sent | None) -> None:
     """Text alone can be gone on with."""
-    assert expected == sent_of(chunks)
+    so_far = SoFar()
+    for one in chunks:
+        so_far.add([one])
+    assert expected == so_far.sent()
+
+
+@pytest.mark.parametrize("most", [40_000, 29_999])
+def test_what_a_caller_has_is_kept_small(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its text, while there is not too much of it; then nothing."""
+    monkeypatch.setattr(resume, "MAX_CHARACTERS", most)
+    so_far, kept = SoFar(), 0
+    for position in range(30_000):
+        so_far.add([chunk({"content": "x" if position else "a"})])
+        kept = max(kept, sum(map(len, so_far._chunks)))
+    assert kept < resume.REDUCE_BYTES
+    sent = so_far.sent()
+    assert sent == (Sent("a" + "x" * 29_999, HEAD) if most == 40_000 else None)
+    so_far.add([chunk({"content": "more"})])
+    assert (so_far.sent() is None) == (most < 40_000)
 
 
 @given(st.text("ab ", max_size=8), st.text("ab ", max_size=8), st.lists(st.integers(1, 4), max_size=12), st.booleans())
