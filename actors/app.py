@@ -26,6 +26,8 @@ from orchestrator.wire.app import App
 NAME = "orchestrator"
 POOLS_UP_S = 20.0
 """How long a new coordinator waits for its pools before it begins to serve without those that do not come up."""
+DRAIN_S = 120.0
+"""As long as HAProxy lets streams run on after it was reloaded (RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S)."""
 RELOAD_UP_S = 5.0
 """The same for pools that a changed configuration brings."""
 
@@ -42,10 +44,12 @@ class CoordinatorReplica:
         self._pools = RayPools()
         self._counters = Counters()
         self._scores = Scores()
-        self._following = Following(config, self._counters, self._take)
+        self._following = Following(config, self._counters, self._take, self._drain)
         self._current: Coordinator | None = None
         self._former: list[Coordinator] = []
         self._closing: set[asyncio.Task[None]] = set()
+        self.draining = False
+        """See `orchestrator.wire.app.Admin`."""
         await self._following.start()
 
     async def _take(self, snapshot: Snapshot) -> None:
@@ -66,6 +70,11 @@ class CoordinatorReplica:
         self._former.remove(former)
         used = {name for one in (self.coordinator(), *self._former) for name in one.config.providers}
         await self._pools.close_others(used, version)
+
+    async def _drain(self) -> None:
+        self.draining = True
+        for one in (*self._former, self.coordinator()):
+            await one.idle()
 
     def coordinator(self) -> Coordinator:
         """The one that answers what comes now."""
@@ -99,19 +108,21 @@ class CoordinatorReplica:
 
 
 def build(args: dict[str, Any]) -> Any:
-    """The Serve application. `args`: `config` (a path that every node can read), `replicas` (default 1)."""
-    unknown = set(args) - {"config", "replicas"}
-    if unknown:
-        raise ValueError(f"unknown arguments {', '.join(sorted(unknown))}; there is config, replicas")
+    """The Serve application. `args`: `config` (a path that every node can read), `replicas` (default 1), `drain_s`
+    (default 120: how long a replica that is replaced or taken away may go on with what it has in flight)."""
+    known = ("config", "replicas", "drain_s")
+    if unknown := set(args) - set(known):
+        raise ValueError(f"unknown arguments {', '.join(sorted(unknown))}; there is {', '.join(known)}")
     config = os.path.abspath(args.get("config") or default_config())
     load(config)  # what is wrong is said here, before anything is started
     deployment = serve.deployment(
         name="coordinator",
         num_replicas=int(args.get("replicas", 1)),
         max_ongoing_requests=10_000,
-        graceful_shutdown_timeout_s=5,
+        graceful_shutdown_timeout_s=float(args.get("drain_s", DRAIN_S)),
         graceful_shutdown_wait_loop_s=0.2,
-        ray_actor_options={"num_cpus": 0},
+        # Not nothing: what asks for nothing is not spread over the nodes, and lands on a head that is to be kept free.
+        ray_actor_options={"num_cpus": 0.01},
         # A line for each request costs 0.03 ms; who wants one has HAProxy's or the records of requests.
         logging_config={"enable_access_log": False},
     )(serve.ingress()(CoordinatorReplica))

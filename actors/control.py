@@ -52,6 +52,9 @@ class Control:
         self._former = Counters()
         """Of coordinators that are gone."""
         self._asked_s = time.monotonic()
+        self._draining: set[str] | None = None
+        """Set while the application is being stopped: the coordinators that have been told."""
+        self._drained: set[str] = set()
         self._live.reload()
         self._watching = asyncio.ensure_future(self._watch())
 
@@ -70,6 +73,9 @@ class Control:
     def _publish(self) -> None:
         assert self._live.snapshot is not None
         _log.info("version %d of the configuration is published", self._live.snapshot.version)
+        self._wake()
+
+    def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -84,12 +90,18 @@ class Control:
             if live.snapshot is not None:
                 self._publish()
 
-    async def next(self, coordinator: str, version: int, counters: Counters) -> Snapshot | Literal["unknown"] | None:
+    async def next(
+        self, coordinator: str, version: int, counters: Counters
+    ) -> Snapshot | Literal["unknown", "drain"] | None:
         """What is newer than `version`, as soon as there is something; None when there was nothing for a while.
 
-        `unknown`: there is nothing at all, and whoever has a snapshot is asked for it (`restore`).
+        `unknown`: there is nothing at all, and whoever has a snapshot is asked for it (`restore`). `drain`: said once to
+        each coordinator when the application is being stopped; it says so (`drained`) when it has nothing in flight.
         """
         self._asked_s = time.monotonic()
+        if self._draining is not None and coordinator not in self._draining:
+            self._draining.add(coordinator)
+            return "drain"
         self._counters[coordinator] = self._asked_s, counters
         if self._live.snapshot is not None and self._live.snapshot.version < version:
             # Made before this coordinator's, by the clock of another machine: it is what counts all the same.
@@ -101,6 +113,8 @@ class Control:
                 await asyncio.wait_for(self._changed.wait(), POLL_S)
             except TimeoutError:
                 return None
+        if self._live.snapshot is None or self._live.snapshot.version == version:
+            return None  # woken by something else
         return self._live.snapshot
 
     async def restore(self, snapshot: Snapshot) -> None:
@@ -108,6 +122,26 @@ class Control:
         if self._live.snapshot is None:
             self._live.snapshot = snapshot
             self._publish()
+
+    async def drain(self, limit_s: float) -> bool:
+        """Has all coordinators refuse what comes, and waits for what they have in flight. False: some had more than
+        could be waited for."""
+        self._draining = self._draining or set()
+        self._wake()
+        now_s = time.monotonic()
+        try:
+            async with asyncio.timeout(limit_s):
+                while any(
+                    now_s - asked_s < GONE_S and n not in self._drained for n, (asked_s, _) in self._counters.items()
+                ):
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            return False
+        return True
+
+    async def drained(self, coordinator: str) -> None:
+        """A coordinator has nothing in flight any more."""
+        self._drained.add(coordinator)
 
     async def reload(self) -> Reloaded:
         """Reads the file now."""

@@ -23,12 +23,21 @@ _log = logging.getLogger("orchestrator.following")
 
 
 class Following:
-    """Keeps a coordinator on the newest snapshot. `apply` takes one over; it is awaited before the next is asked for."""
+    """Keeps a coordinator on the newest snapshot. `apply` takes one over; it is awaited before the next is asked for.
+    `drain` is called when the application is being stopped, and returns when nothing is in flight any more."""
 
-    def __init__(self, path: str, counters: Counters, apply: Callable[[Snapshot], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        path: str,
+        counters: Counters,
+        apply: Callable[[Snapshot], Awaitable[None]],
+        drain: Callable[[], Awaitable[None]],
+    ) -> None:
         self._path = path
         self._counters = counters
         self._apply = apply
+        self._drain = drain
+        self._draining: asyncio.Task[None] | None = None
         self._name = uuid4().hex
         self._control: Any = None
         self._task: asyncio.Task[None] | None = None
@@ -67,6 +76,8 @@ class Following:
                 found = await asyncio.wait_for(asked, POLL_S + ASK_S)
                 if found == "unknown":
                     await control.restore.remote(self.snapshot)
+                elif found == "drain":
+                    self._draining = asyncio.ensure_future(self._end(control))
                 elif found is not None:
                     await self._take(found)
                 continue
@@ -77,6 +88,10 @@ class Following:
             except Exception:
                 _log.exception("a configuration could not be taken over; the one before it stays")
             await asyncio.sleep(AGAIN_S)
+
+    async def _end(self, control: Any) -> None:
+        await self._drain()
+        await control.drained.remote(self._name)
 
     async def _take(self, snapshot: Snapshot) -> None:
         if self.snapshot is None or snapshot.config != self.snapshot.config:

@@ -20,16 +20,17 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
 from actors.edge import IMPORT_PATH
-from actors.pools import RELAY_HOST
 from actors.watchdog import MARK, sweep
 from orchestrator.config.load import load
 from orchestrator.errors import ConfigError
 
 READY_S = 120.0
-STOP_S = 6.0
+DRAIN_S = 5.0
+"""How long requests that are in flight may take when it is told to stop."""
+STOP_S = 4.0
 """How long Serve may take to stop; then its processes are ended."""
 
 _log = logging.getLogger("orchestrator.serve")
@@ -50,7 +51,7 @@ def flags(folder: str, mark: str) -> dict[str, str]:
     """
     env = {
         MARK: mark,
-        RELAY_HOST: "127.0.0.1",
+        "ORCHESTRATOR_RELAY_HOST": "127.0.0.1",
         "ORCHESTRATOR_LOOPBACK_ONLY": "1",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": IMPORT_PATH,
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -153,7 +154,7 @@ def _serve(config: str, port: int, replicas: int, folder: str, stopping: threadi
     if stopping.is_set():
         return 0
     ray_serve.start(http_options={"host": "127.0.0.1", "port": port})
-    ray_serve.run(build({"config": config, "replicas": replicas}), name=NAME, route_prefix="/")
+    ray_serve.run(build({"config": config, "replicas": replicas, "drain_s": STOP_S}), name=NAME, route_prefix="/")
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + READY_S
     reason = "it did not answer"
@@ -172,7 +173,19 @@ def _serve(config: str, port: int, replicas: int, folder: str, stopping: threadi
     if not stopping.is_set():
         print(f"ready {url}/v1", file=stdout, flush=True)
     stopping.wait()
+    _drain(ray)
     return 0
+
+
+def _drain(ray: Any) -> None:
+    """Lets what is in flight come to its end, for a while; what comes meanwhile is refused with 503."""
+    from actors.control import NAME
+    from actors.pool import NAMESPACE
+
+    try:
+        ray.get(ray.get_actor(NAME, NAMESPACE).drain.remote(DRAIN_S), timeout=DRAIN_S + 1)
+    except (ray.exceptions.RayError, ValueError) as error:
+        _log.warning("stopped without draining: the control actor is away (%s)", type(error).__name__)
 
 
 def _end(mark: str) -> None:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.relay import Address, Called, Relay, Ticketed
 from orchestrator.config.settings import Provider, Replay, Simulate
@@ -27,6 +28,8 @@ from orchestrator.simulate.server import start as start_simulated
 from orchestrator.types import Chunk, Failure, FailureKind, Json, Reply
 
 NAMESPACE = "orchestrator"
+RELAY_HOST = "ORCHESTRATOR_RELAY_HOST"
+"""The address on which pools listen for coordinators; unset: their node's. `orchestrator serve` sets loopback."""
 LONELY_S = 60.0
 LEAVING_S = 1.0
 """The same for a pool whose provider is no longer configured."""
@@ -39,8 +42,9 @@ _log = logging.getLogger("orchestrator.pool")
 class Pool:
     """The actor. Its methods run on one event loop."""
 
-    def __init__(self, host: str) -> None:
-        self._relay = Relay(host)
+    def __init__(self) -> None:
+        # Its own node's, not that of whoever made it; and anew after a restart, which may be on another node.
+        self._relay = Relay(os.environ.get(RELAY_HOST) or ray.util.get_node_ip_address())
         self._settings: tuple[Provider, tuple[str, ...]] | None = None
         self._endpoint: Endpoint | None = None
         self._simulator: Any = None
@@ -90,7 +94,10 @@ class Pool:
         before = None if self._settings is None else self._settings[0].simulate or self._settings[0].replay
         if self._simulator is None or before != made_up:
             # Owned by this actor: Ray ends it when this actor ends, in whichever way.
-            simulator: Any = ray.remote(num_cpus=0, max_concurrency=MAX_CONCURRENCY)(Simulator)
+            # On this node: it listens on the node's loopback address.
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            options = ray.remote(num_cpus=0, max_concurrency=MAX_CONCURRENCY, scheduling_strategy=here)
+            simulator: Any = options(Simulator)
             fresh = simulator.remote(made_up, provider.name)
             self._simulated_at = await fresh.start.remote()
             self._simulator = fresh
@@ -207,9 +214,9 @@ def actor_name(provider: str) -> str:
     return f"pool:{provider}"
 
 
-def find_or_make(provider: str, host: str) -> Any:
+def find_or_make(provider: str) -> Any:
     """The handle of a provider's pool; the first who asks makes it."""
-    return detached(Pool, actor_name(provider), host, max_concurrency=MAX_CONCURRENCY)
+    return detached(Pool, actor_name(provider), max_concurrency=MAX_CONCURRENCY)
 
 
 def detached(kind: type, name: str, *arguments: object, max_concurrency: int) -> Any:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Collection
 from typing import Any
 
-import ray
 from ray.exceptions import RayError
 
 from actors.link import Link
@@ -19,8 +17,6 @@ from orchestrator.config.live import Snapshot
 from orchestrator.config.settings import Provider
 from orchestrator.types import Json
 
-RELAY_HOST = "ORCHESTRATOR_RELAY_HOST"
-"""The address on which pools listen for coordinators; unset: their node's. `orchestrator serve` sets loopback."""
 ASK_S = 5.0
 
 _log = logging.getLogger("orchestrator.pools")
@@ -76,8 +72,7 @@ class RayPools:
 
     def _connector(self, name: str) -> Any:
         async def connect() -> tuple[Any, Address]:
-            host = os.environ.get(RELAY_HOST) or ray.util.get_node_ip_address()
-            handle = await asyncio.to_thread(find_or_make, name, host)
+            handle = await asyncio.to_thread(find_or_make, name)
             return handle, await handle.open_session.remote(*self._wanted[name])
 
         return connect

@@ -92,7 +92,7 @@ class Upstream:
         stream = bool(body.get("stream"))
         name, _, value = model.partition("-")
         if name == "slow":
-            await asyncio.sleep(float(value))
+            await asyncio.sleep(float(value.partition("-")[0]))
         if name == "silent" or (name == "headers" and not stream):
             await asyncio.sleep(3600)
         if name == "reset":

@@ -60,6 +60,11 @@ class Coordinating(Protocol):
 class Admin(Protocol):
     """What stands above coordinators."""
 
+    @property
+    def draining(self) -> bool:
+        """Whether the application is being stopped: what is in flight goes on, nothing else is begun."""
+        ...
+
     async def config(self) -> Json:
         """The configuration in use, without keys, and what is wrong with its file as it is now."""
         ...
@@ -121,6 +126,11 @@ class App:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         if method != needed:
             raise Refused(405, "method_not_allowed", f"{path} takes {needed}", headers=((b"allow", needed.encode()),))
+        if self._admin.draining and path in ("/v1/chat/completions", "/ready"):
+            again = ((b"retry-after", b"1"),)
+            raise Refused(
+                503, "draining", "the application is being stopped; it answers what it has begun", headers=again
+            )
         if path == "/v1/chat/completions":
             coordinator = self._current()
             with coordinator.hold():

@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
+from bench.faults import read
 from bench.serving import Served
 
 DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
@@ -32,6 +35,35 @@ def test_a_sudden_end_leaves_nothing(served: Served, twice: bool) -> None:
         time.sleep(0.5)
     assert second.left() == []
     assert f"port {served.port}" in served.left()
+
+
+def test_what_is_in_flight_is_answered_before_the_end() -> None:
+    """Ctrl-C: what takes two seconds more gets them, what comes is refused, and what takes too long is cut; within 10 s."""
+    one = Served(DEFAULT)
+
+    def ask(model: str, stream: bool) -> str:
+        body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": stream}
+        try:
+            answer = httpx.post(f"{one.url}/chat/completions", json=body, timeout=30)
+        except httpx.HTTPError:
+            return "cut"
+        _, error, _ = read(answer.text, stream=stream and answer.status_code == 200)
+        return "whole" if error is None else str(error["code"])
+
+    with ThreadPoolExecutor() as threads:
+        quick = [
+            threads.submit(ask, "sim/latency-0+tokens-20+rate-10", True),
+            threads.submit(ask, "sim/latency-2", False),
+        ]
+        long = threads.submit(ask, "sim/latency-20", False)
+        time.sleep(0.7)
+        stopped = threads.submit(one.stop)
+        time.sleep(1)
+        assert ask("sim/chat", False) == "draining"
+        assert ["whole", "whole"] == [asked.result() for asked in quick]
+        assert long.result() == "cut"
+        assert stopped.result() < 10
+    assert one.left() == []
 
 
 def test_a_port_in_use_is_refused_at_once(served: Served) -> None:

@@ -7,6 +7,8 @@ import os
 import random
 import signal
 import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -15,11 +17,12 @@ import pytest
 from bench.faults import main as faults
 from bench.faults import read
 from bench.serving import Served
+from tests.upstream import Upstream
 
 REQUESTS, AT_ONCE = 2_000, 64
 TEXT = " ".join(f"word{number}" for number in range(20))
-MODELS = [f"{pool}/echo+latency-0.05+rate-200" for pool in ("sim", "spare")]
-"""Both say the same, so either can go on with what the other has begun."""
+MODEL = "echo+latency-0.05+rate-200"
+"""All pools say the same by it, so each can go on with what another has begun."""
 
 
 async def gauges(http: httpx.AsyncClient) -> Any:
@@ -27,9 +30,10 @@ async def gauges(http: httpx.AsyncClient) -> Any:
     return {row["provider"]: row for row in (await http.get("/admin/pools")).json()["pools"]}
 
 
-async def load(http: httpx.AsyncClient, count: int) -> tuple[int, list[str]]:
+async def load(http: httpx.AsyncClient, count: int, pools: Sequence[str] = ("sim", "spare")) -> tuple[int, list[str]]:
     """How many requests, streamed and whole, got the whole answer; and what the others got."""
     rng, left, whole, others = random.Random(1), iter(range(count)), 0, list[str]()
+    models = [f"{pool}/{MODEL}" for pool in pools]
 
     async def caller() -> None:
         nonlocal whole
@@ -37,7 +41,7 @@ async def load(http: httpx.AsyncClient, count: int) -> tuple[int, list[str]]:
             stream = rng.random() < 0.5
             body = {
                 "model": "any",
-                "orchestrator": {"models": MODELS},
+                "orchestrator": {"models": models},
                 "messages": [{"role": "user", "content": TEXT}],
                 "stream": stream,
             }
@@ -98,18 +102,34 @@ async def test_pools_killed_three_times(http: httpx.AsyncClient) -> None:
     assert max(away_s) < 5, away_s
 
 
-async def test_a_coordinator_killed(served: Served, http: httpx.AsyncClient) -> None:
-    """What it held in flight is lost, and no more; the pools close what it had caused."""
+async def test_a_coordinator_killed(served: Served, upstream: Upstream, http: httpx.AsyncClient) -> None:
+    """What it held in flight is lost, and no more; no answer was asked for twice; its calls are closed."""
+    upstream.log.clear()
+    left, whole, lost = iter(range(REQUESTS)), list[str](), list[str]()
+
+    async def caller() -> None:
+        for number in left:
+            model = f"slow-0.05-{number}"
+            body = {"model": f"up/{model}", "messages": [{"role": "user", "content": "hi"}], "stream": number % 2 == 0}
+            try:
+                answer = await http.post("/v1/chat/completions", json=body)
+                said, error, _ = read(answer.text, stream=number % 2 == 0)
+            except httpx.HTTPError:
+                lost.append(model)
+                continue
+            assert (said, error) == ("alpha beta gamma", None)
+            whole.append(model)
 
     async def killer() -> None:
         await asyncio.sleep(2)
         served.processes("ray::ServeReplica")[0].kill()
 
-    killing = asyncio.ensure_future(killer())
-    whole, others = await load(http, REQUESTS // 2)
-    await killing
-    assert whole + len(others) == REQUESTS // 2
-    assert len(others) <= AT_ONCE, others
+    await asyncio.gather(killer(), *(caller() for _ in range(AT_ONCE)))
+    assert len(whole) + len(lost) == REQUESTS
+    assert 0 < len(lost) <= AT_ONCE
+    asked = Counter(attempt.model for attempt in upstream.log)
+    assert {1} == {asked[model] for model in whole}
+    assert all(asked[model] <= 1 for model in lost)
     for _ in range(40):
         if len(served.processes("ray::ServeReplica")) == 2:
             break

@@ -40,6 +40,7 @@ class Above:
     """What stands above coordinators."""
 
     problems: tuple[str, ...] = ()
+    draining = False
 
     async def config(self) -> Json:
         return {"version": 7}

@@ -62,6 +62,8 @@ class Fake:
     async def ready(self) -> tuple[bool, Json]:
         return True, {}
 
+    draining = False
+
 
 class Caller:
     """An ASGI server's side of one streamed request."""

@@ -267,6 +267,19 @@ async def test_lists_and_states(stack: Stack, upstream: Upstream) -> None:
     assert 1 == pools["up"]["accounts"][0]["models"]["ok"]["calls"]
 
 
+async def test_what_comes_while_it_is_being_stopped(stack: Stack, upstream: Upstream) -> None:
+    """Requests and readiness are refused, with when to try again; what is asked of the process itself is answered."""
+    stack.above.draining = True
+    refused, ready = await stack.chat("up/ok"), await stack.http.get("/ready")
+    assert (503, "draining", "1") == (
+        refused.status_code,
+        refused.json()["error"]["code"],
+        refused.headers["retry-after"],
+    )
+    assert (503, 200) == (ready.status_code, (await stack.http.get("/health")).status_code)
+    assert [] == upstream.log
+
+
 async def test_paths_and_methods_that_there_are_not(stack: Stack) -> None:
     """404 names what there is, 405 what is taken."""
     unknown = await stack.http.get("/v1/assistants")
