@@ -24,13 +24,18 @@ _SECRET = re.compile(
 )
 _CONTEXT = re.compile(
     r"(?i)context[_ ]length|context window|maximum context|too many tokens|prompt is too long"
-    r"|reduce the length of the (?:messages|prompt|input)"
+    r"|exceed context limit|reduce the length of the (?:messages|prompt|input)"
 )
 _POLICY = re.compile(r"(?i)content[_ ](?:policy|filter|management)|moderation|safety system|responsibleai")
 _QUOTA = re.compile(
     r"(?i)insufficient[_ ](?:quota|funds|credits|balance)|exceeded your current quota|billing|payment required"
 )
-_NO_MODEL = re.compile(r"(?i)model[_ ]not[_ ]found|model .{0,200}(?:does not exist|not found|is not available)")
+_NO_CREDIT = re.compile(r"(?i)credit balance is too low")
+"""Anthropic's, with status 400. Of other quotas a 400 speaks only where it repeats what was asked."""
+_NO_MODEL = re.compile(
+    r"(?i)model[_ ]not[_ ]found|model .{0,200}(?:does not exist|not found|is not available|decommissioned)"
+    r"|is not a valid model"
+)
 
 
 def masked(message: str) -> str:
@@ -49,6 +54,11 @@ def classify(status: int, headers: Mapping[str, str], content: bytes) -> Failure
     return of_error(status, error, retry_after_s(headers, time.time()))
 
 
+def error_within(body: Json) -> Json | None:
+    """The error that an object is which came with a 200, or as an event of a stream; None: it is none."""
+    return _error_object(body) if body.get("error") or body.get("object") == "error" else None
+
+
 def of_error(status: int, error: Json, wait_s: float | None = None) -> Failure:
     """The failure that an error object is; `status` may come from within it (an error inside a 200 stream)."""
     inner = error.get("code")
@@ -57,6 +67,9 @@ def of_error(status: int, error: Json, wait_s: float | None = None) -> Failure:
         status = _STATUS_OF_TYPE.get(str(inner), _STATUS_OF_TYPE.get(str(error.get("type")), status))
     code = str(inner) if inner not in (None, "") and not isinstance(inner, int) else None
     text = str(error.get("message") or "")
+    metadata = error.get("metadata")
+    if isinstance(metadata, dict) and isinstance(metadata.get("raw"), str):
+        text = f"{text}: {metadata['raw']}"  # OpenRouter's: what the provider behind it said
     param = error.get("param")
     kind = _kind(status, code or "", f"{code or ''} {error.get('type') or ''} {text}")
     return Failure(
@@ -72,13 +85,21 @@ def of_error(status: int, error: Json, wait_s: float | None = None) -> Failure:
 
 _STATUS_OF_TYPE = {
     "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
     "insufficient_quota": 429,
-    "overloaded_error": 503,
+    "billing_error": 402,
+    "overloaded_error": 529,
+    "timeout_error": 504,
+    "api_error": 500,
     "server_error": 500,
     "invalid_request_error": 400,
     "context_length_exceeded": 400,
     "BadRequestError": 400,
     "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "NotFoundError": 404,
+    "request_too_large": 413,
 }
 
 _KIND_OF_STATUS = {
@@ -91,15 +112,25 @@ _KIND_OF_STATUS = {
     413: FailureKind.TOO_LARGE,
     425: FailureKind.SERVER_ERROR,
     429: FailureKind.RATE_LIMITED,
+    498: FailureKind.SERVER_ERROR,  # Groq: no capacity
+}
+_KIND_OF_CODE = {
+    # Groq's: the model wrote what is no tool call, or no JSON. Another may do better; the request is not to blame.
+    "tool_use_failed": FailureKind.BAD_ANSWER,
+    "json_validate_failed": FailureKind.BAD_ANSWER,
 }
 
 
 def _kind(status: int, code: str, text: str) -> FailureKind:
+    if code in _KIND_OF_CODE:
+        return _KIND_OF_CODE[code]
     if status in (400, 413, 422) and _CONTEXT.search(text):
         return FailureKind.CONTEXT_LENGTH
     if status in (400, 403, 422) and _POLICY.search(text):
         return FailureKind.CONTENT_POLICY
     if status == 429 and (code == "insufficient_quota" or _QUOTA.search(text)):
+        return FailureKind.QUOTA
+    if status == 400 and _NO_CREDIT.search(text):
         return FailureKind.QUOTA
     if status in (400, 404) and _NO_MODEL.search(text):
         return FailureKind.NOT_FOUND
@@ -119,8 +150,8 @@ def _error_object(body: object) -> Json:
     error = body.get("error")
     if isinstance(error, dict):
         return error
-    if isinstance(error, str):
-        return {**body, "message": error}
+    if error:
+        return {**body, "message": error if isinstance(error, str) else str(error)}
     if isinstance(body.get("message"), str):
         return body
     detail = body.get("detail")
@@ -128,7 +159,8 @@ def _error_object(body: object) -> Json:
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """How long the provider asks to wait: `retry-after-ms` (OpenAI), or RFC 9110's seconds or date."""
+    """How long the provider asks to wait: `retry-after-ms` (OpenAI), RFC 9110's seconds or date, or else when the limit
+    that is spent is reset (`x-ratelimit-reset-*`, OpenAI's and Groq's)."""
     for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         if (value := headers.get(name)) is not None:
             try:
@@ -140,4 +172,18 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
                 wait_s = email.utils.mktime_tz(date) - now_s
             if not math.isnan(wait_s) and wait_s < 1e9:
                 return max(0.0, wait_s)
-    return None
+    spent = [name for name in ("requests", "tokens") if headers.get(f"x-ratelimit-remaining-{name}") == "0"]
+    waits_s = [_duration_s(headers.get(f"x-ratelimit-reset-{name}", "")) for name in spent]
+    return max((wait_s for wait_s in waits_s if wait_s is not None), default=None)
+
+
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?", re.ASCII)
+
+
+def _duration_s(text: str) -> float | None:
+    """`6m0s`, `1.5s`, `90ms`: how OpenAI and Groq say when a limit is reset."""
+    found = _DURATION.fullmatch(text)
+    if found is None or not any(found.groups()):
+        return None
+    units = zip(found.groups(), (3600.0, 60.0, 1.0, 0.001), strict=True)
+    return sum(float(value) * unit for value, unit in units if value)

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from orchestrator.dialects.base import HttpCall
-from orchestrator.dialects.failures import classify, of_error
+from orchestrator.dialects.failures import classify, error_within, of_error
 from orchestrator.dialects.sse import EventTooLarge, SseDecoder
 from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Piece, Reply, Request, Usage
 
@@ -63,8 +63,8 @@ class OpenAI:
         except orjson.JSONDecodeError:
             what = "an empty body" if not content.strip() else "a body that is not JSON"
             return Failure(FailureKind.BAD_ANSWER, f"HTTP 200 with {what}", status=200)
-        if isinstance(body, dict) and isinstance(body.get("error"), dict):
-            return of_error(200, body["error"])
+        if isinstance(body, dict) and (error := error_within(body)) is not None:
+            return of_error(200, error)
         choices = body.get("choices") if isinstance(body, dict) else None
         if not isinstance(choices, list) or not choices or not all(_is_choice(choice) for choice in choices):
             return Failure(FailureKind.BAD_ANSWER, "HTTP 200 without choices", status=200)
@@ -149,9 +149,9 @@ class ChunkDecoder:
                 break
             if not isinstance(chunk, dict):
                 continue
-            if error := chunk.get("error"):
+            if (error := error_within(chunk)) is not None:
                 self._ended = True
-                pieces.append(of_error(200, error if isinstance(error, dict) else {"message": str(error)}))
+                pieces.append(of_error(200, error))
                 break
             piece = self._chunk(chunk, event)
             if piece is not None:

@@ -26,6 +26,10 @@ _WORDS = _FILLER.split()
 _PIECE = re.compile(r"\s*\S+|\s+")
 
 
+MAX_TOKENS = 1_000_000
+"""More than a model's name can ask for."""
+
+
 class Refusal(Exception):
     """A request that is answered with an error of OpenAI's shape."""
 
@@ -95,7 +99,7 @@ class Simulated:
             if kind == "latency" and number is not None:
                 first_s = number
             elif kind == "tokens" and number is not None:
-                tokens, text = int(number), ""
+                tokens, text = min(int(number), MAX_TOKENS), ""
             elif kind == "rate" and number is not None:
                 rate = number
             elif kind == "error" and number is not None:

@@ -16,6 +16,9 @@ from aiohttp import web
 from orchestrator.config.settings import Replay, Simulate
 from orchestrator.simulate.answers import Refusal, Replayed, Script, Simulated
 
+MAX_CHOICES = 128
+"""As OpenAI allows."""
+
 
 class Server:
     """A running simulated provider."""
@@ -77,9 +80,11 @@ class Server:
             raise Refusal(400, "invalid_request", "'model' is missing")
         if not isinstance(body.get("messages"), list) or not body["messages"]:
             raise Refusal(400, "invalid_request", "'messages' is missing")
-        script = self._source.script(body["model"], body)
         n = body.get("n")
         count = n if isinstance(n, int) else 1
+        if count > MAX_CHOICES:
+            raise Refusal(400, "invalid_request", f"'n' is {count}; at most {MAX_CHOICES} choices are made")
+        script = self._source.script(body["model"], body)
         started_s = time.monotonic()
         head = {
             "id": f"chatcmpl-sim{self.served}",

@@ -29,19 +29,11 @@ from orchestrator.wire.http import (
     read_body,
     send_json,
 )
+from orchestrator.wire.openapi import DOCUMENT, METHODS
 from orchestrator.wire.sse import SseSink, with_cost
 
 _log = logging.getLogger("orchestrator.wire")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_ROUTES = {
-    "/v1/chat/completions": "POST",
-    "/v1/models": "GET",
-    "/health": "GET",
-    "/ready": "GET",
-    "/admin/pools": "GET",
-    "/admin/config": "GET",
-    "/admin/reload": "POST",
-}
 
 
 class Coordinating(Protocol):
@@ -119,9 +111,9 @@ class App:
     async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         path = scope["path"].rstrip("/") or "/"
         one_model = path.startswith("/v1/models/")
-        needed = "GET" if one_model else _ROUTES.get(path)
+        needed = "GET" if one_model else METHODS.get(path)
         if needed is None:
-            what = f"there is no {path}; there is {', '.join(_ROUTES)}"
+            what = f"there is no {path}; there is {', '.join(METHODS)}"
             raise Refused(404, "not_found", what)
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         if method != needed:
@@ -141,6 +133,8 @@ class App:
         coordinator = self._current()
         if path == "/health":
             body = {"status": "ok"}
+        elif path == "/openapi.json":
+            body = DOCUMENT
         elif path == "/ready":
             ready, body = await coordinator.ready()
             status = 200 if ready else 503

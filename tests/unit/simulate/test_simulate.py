@@ -69,6 +69,11 @@ async def test_knobs(sim: Server) -> None:
     assert ("length", 3) == (short.json()["choices"][0]["finish_reason"], short.json()["usage"]["completion_tokens"])
 
 
+async def test_more_choices_than_are_made(sim: Server) -> None:
+    """Refused, as OpenAI does: they would fill the memory."""
+    assert (200, 400) == ((await ask(sim, "chat", n=128)).status_code, (await ask(sim, "chat", n=129)).status_code)
+
+
 async def test_errors_at_their_rate() -> None:
     """A share of the calls, by the seed."""
     server = await start(Simulate(Latency(0, 0), 100_000, error_rate=0.5), name="sim")
