@@ -6,7 +6,7 @@ CONFIG ?= configs/default.yaml
 PORT ?= 8000
 TESTS ?= tests
 
-.PHONY: serve test check bench faults build clean
+.PHONY: serve test check bench faults tails soak build clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0])'
@@ -34,6 +34,12 @@ bench: $(VENV)/installed-test
 
 faults: $(VENV)/installed-test
 	$(BIN)/python -m bench.faults
+
+tails: $(VENV)/installed-test
+	$(BIN)/python -m bench.tails
+
+soak: $(VENV)/installed-test
+	$(BIN)/python -m bench.soak
 
 build: $(VENV)/installed-test
 	$(BIN)/python -m build --outdir dist .

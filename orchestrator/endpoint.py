@@ -174,7 +174,9 @@ class Endpoint:
     ) -> Reply | Failure | EndpointStream:
         continues = request.resume is not None and self.provider.options_of(model).prefill is True
         asked = continuing(request, dict(self.provider.prefill_fields)) if continues else request
-        call = self._dialect.encode(asked, model)
+        call = self._dialect.encode(asked, model, self.provider.options_of(model))
+        if isinstance(call, Failure):
+            return call
         headers = {**call.headers, **credentials(self.provider.key_header, permit.account.key)}
         response: Response | None = None
         kept = False
@@ -182,10 +184,10 @@ class Endpoint:
             response = await self._transport.send(self.provider.base_url + call.path, headers, call.content)
             attempt.status = response.status
             if not request.stream or response.status != 200:
-                return self._dialect.decode(response.status, response.headers, await response.read(), model)
-            choices = request.body.get("n")
+                content = await response.read()
+                return self._dialect.decode(asked, model, response.status, response.headers, content)
             content_type = response.headers.get("content-type", "")
-            decoder = self._dialect.decoder(model, choices if isinstance(choices, int) else 1, content_type)
+            decoder = self._dialect.decoder(asked, model, content_type)
             if request.resume is not None:
                 decoder = Resumed(decoder, request.resume, continues=continues)
             stream = EndpointStream(self.provider, self._clock, response, decoder, attempt, deadline_s, self._ended)

@@ -74,7 +74,7 @@ class Inquiry:
 
     async def _get(self, path: str, account: Account) -> bytes | Failure:
         """The body that a path answers with, or why there is none."""
-        headers = credentials(self._provider.key_header, account.key)
+        headers = {**self._dialect.headers, **credentials(self._provider.key_header, account.key)}
         limit_s = self._provider.timeouts.connect_s
         try:
             async with asyncio.timeout(limit_s):

@@ -49,6 +49,25 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "gpt-5*": ModelOptions(False, True, True, True, 400_000, 128_000),
             },
         ),
+        "anthropic": Preset(
+            docs="https://docs.anthropic.com/en/api/overview",
+            base_url="https://api.anthropic.com/v1",
+            key_variable="ANTHROPIC_API_KEY",
+            key_header="x-api-key",
+            dialect="anthropic",
+            # docs.anthropic.com/en/docs/about-claude/models/overview, and .../api/errors#prefill-not-supported: models
+            # since 4.6 answer a last assistant turn with a 400. What is not known of them is left open.
+            model_options={
+                "claude-3-haiku*": ModelOptions(True, True, True, False, 200_000, 4_096),
+                "claude-3-opus*": ModelOptions(True, True, True, False, 200_000, 4_096),
+                "claude-3-5-*": ModelOptions(True, True, True, False, 200_000, 8_192),
+                "claude-3-7-*": ModelOptions(True, True, True, False, 200_000, 64_000),
+                "claude-sonnet-4-5*": ModelOptions(True, True, True, True, 200_000, 64_000),
+                "claude-haiku-4-5*": ModelOptions(True, True, True, True, 200_000, 64_000),
+                "claude-opus-4-5*": ModelOptions(True, True, True, True, 200_000, 64_000),
+                "claude-*": ModelOptions(tools=True, images=True, context_tokens=200_000, max_tokens=32_000),
+            },
+        ),
         "openrouter": Preset(
             docs="https://openrouter.ai/docs/api-reference/authentication",
             base_url="https://openrouter.ai/api/v1",
@@ -112,9 +131,6 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
     }
 )
-
-PLANNED = frozenset({"anthropic"})
-"""Names of presets that are not available yet: refused by name, never taken for something else."""
 
 
 def credentials(key_header: str, key: str | None) -> dict[str, str]:

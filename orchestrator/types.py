@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 Json = dict[str, Any]
 """A parsed JSON object. It is never changed in place after it has been handed on."""
@@ -41,6 +41,8 @@ class Request(NamedTuple):
     """0 is interactive; larger waits longer (batch)."""
     resume: Sent | None = None
     """Go on from here: what is streamed is only what comes after this text."""
+    operation: Literal["chat", "embeddings"] = "chat"
+    """What is asked for; `body` is OpenAI's shape of it."""
 
 
 class Usage(NamedTuple):
@@ -72,6 +74,7 @@ class FailureKind(Enum):
     MALFORMED = "invalid_request"
     CONTEXT_LENGTH = "context_length_exceeded"
     CONTENT_POLICY = "content_policy_violation"
+    UNSUPPORTED = "unsupported"
     NOT_FOUND = "model_not_found"
     TOO_LARGE = "request_too_large"
     UNAUTHORIZED = "provider_unauthorized"
@@ -108,6 +111,8 @@ _TRAITS: dict[FailureKind, Traits] = {
     FailureKind.MALFORMED: Traits(False, False, False),
     FailureKind.CONTEXT_LENGTH: Traits(False, True, False),
     FailureKind.CONTENT_POLICY: Traits(False, False, False),
+    # This candidate's interface has no place for what is asked; another's may.
+    FailureKind.UNSUPPORTED: Traits(False, True, False),
     FailureKind.NOT_FOUND: Traits(False, True, False),
     FailureKind.TOO_LARGE: Traits(False, True, False),
     FailureKind.UNAUTHORIZED: Traits(False, True, True, account_wide=True),

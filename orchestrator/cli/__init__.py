@@ -36,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--host", default="127.0.0.1")
     simulate.add_argument("--port", type=_port, default=0)
     simulate.add_argument("--seed", type=int, default=7)
+    simulate.add_argument("--median", type=_seconds, default=0.4, help="seconds to the first token, in the median")
+    simulate.add_argument("--p99", type=_seconds, default=3.0, help="the same at the 99th percentile")
     return parser
 
 
@@ -44,6 +46,13 @@ def _port(text: str) -> int:
     if not 0 <= port < 65536:
         raise argparse.ArgumentTypeError("has to be between 0 and 65535")
     return port
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError("has to be between 0 and 3600 seconds")
+    return seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,7 +81,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.command == "simulate":
         from orchestrator.cli.simulate import simulate
 
-        return simulate(args.host, args.port, args.seed)
+        return simulate(args.host, args.port, args.seed, args.median, args.p99)
     from orchestrator.cli import client
 
     if args.command == "ask":

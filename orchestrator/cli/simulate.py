@@ -6,13 +6,13 @@ import asyncio
 import signal
 import sys
 
-from orchestrator.config.settings import Simulate
+from orchestrator.config.settings import Latency, Simulate
 from orchestrator.simulate.server import start
 
 
-def simulate(host: str, port: int, seed: int) -> int:
+def simulate(host: str, port: int, seed: int, median_s: float, p99_s: float) -> int:
     """Serves until SIGINT or SIGTERM."""
-    return asyncio.run(_run(host, port, Simulate(seed=seed)))
+    return asyncio.run(_run(host, port, Simulate(Latency(median_s, p99_s), seed=seed)))
 
 
 async def _run(host: str, port: int, settings: Simulate) -> int:

@@ -13,7 +13,6 @@ from orchestrator.config.document import Document, Path, near
 from orchestrator.config.sections import read_section
 from orchestrator.config.settings import Provider
 from orchestrator.config.strategy import LATER
-from orchestrator.providers import PLANNED as PLANNED_PRESETS
 from orchestrator.providers import PRESETS, Preset
 
 SECTIONS: dict[str, type] = {
@@ -181,11 +180,8 @@ class _Entry:
         """The row of a preset, if there is one; False: what was named cannot be used."""
         named = "preset" in self._raw
         preset = self._raw.get("preset") if named else name
-        if not named and own and (own != ["base_url"] or name not in {*PRESETS, *PLANNED_PRESETS}):
+        if not named and own and (own != ["base_url"] or name not in PRESETS):
             return None, True
-        if isinstance(preset, str) and preset in PLANNED_PRESETS:
-            self._later("preset" if named else (), f"the preset '{preset}'")
-            return None, False
         row = PRESETS.get(preset) if isinstance(preset, str) else None
         if named and row is None:
             self._problem("preset", f"there is no such preset; there is {', '.join(PRESETS)}")

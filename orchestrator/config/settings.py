@@ -75,6 +75,8 @@ class Breaker:
     failures: Count = 5
     window_s: Seconds = 30.0
     cooldown_s: Seconds = 10.0
+    ratio: Annotated[float, Ge(0), Le(1)] = 0.5
+    """At least this share of the calls has to have failed since the first of those failures."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from orchestrator.dialects.anthropic import Anthropic
 from orchestrator.dialects.base import Dialect, HttpCall, StreamDecoder
 from orchestrator.dialects.openai import OpenAI
 
-DIALECTS: dict[str, Dialect] = {"openai": OpenAI()}
+DIALECTS: dict[str, Dialect] = {"openai": OpenAI(), "anthropic": Anthropic()}
 
 __all__ = ["DIALECTS", "Dialect", "HttpCall", "StreamDecoder"]

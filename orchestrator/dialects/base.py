@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
+from orchestrator.config.settings import ModelOptions
 from orchestrator.types import Failure, Piece, Reply, Request
 
 
@@ -53,15 +54,20 @@ class Dialect(Protocol):
 
     models_path: str
 
-    def encode(self, request: Request, model: str) -> HttpCall:
-        """The call that asks `model`, without credentials."""
+    headers: Mapping[str, str]
+    """Of every request, also of those for `models_path`."""
+
+    def encode(self, request: Request, model: str, options: ModelOptions, /) -> HttpCall | Failure:
+        """The call that asks `model`, without credentials; or why it cannot be asked (UNSUPPORTED)."""
         ...
 
-    def decode(self, status: int, headers: Mapping[str, str], content: bytes, model: str) -> Reply | Failure:
+    def decode(
+        self, request: Request, model: str, status: int, headers: Mapping[str, str], content: bytes, /
+    ) -> Reply | Failure:
         """A whole answer, of any status."""
         ...
 
-    def decoder(self, model: str, choices: int, content_type: str) -> StreamDecoder:
+    def decoder(self, request: Request, model: str, content_type: str, /) -> StreamDecoder:
         """For the body of a 200 to a streamed call."""
         ...
 

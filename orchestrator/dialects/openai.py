@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from orchestrator.config.settings import ModelOptions
 from orchestrator.dialects.base import HttpCall
 from orchestrator.dialects.failures import classify, error_within, of_error
 from orchestrator.dialects.sse import EventTooLarge, SseDecoder
@@ -44,17 +45,23 @@ class OpenAI:
     """The dialect. Stateless; one serves all pools."""
 
     models_path = "/models"
+    headers: Mapping[str, str] = {}
 
-    def encode(self, request: Request, model: str) -> HttpCall:
+    def encode(self, request: Request, model: str, _options: ModelOptions) -> HttpCall:
         """See `Dialect.encode`. A stream is always asked for its usage, which is what it costs."""
         body = {**request.body, "model": model}
+        body.pop("anthropic", None)  # what another dialect alone has a place for
+        if request.operation == "embeddings":
+            return HttpCall("/embeddings", {"content-type": "application/json"}, orjson.dumps(body))
         if request.stream:
             body["stream"] = True
-            options = body.get("stream_options")
-            body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+            asked = body.get("stream_options")
+            body["stream_options"] = {**(asked if isinstance(asked, dict) else {}), "include_usage": True}
         return HttpCall("/chat/completions", {"content-type": "application/json"}, orjson.dumps(body))
 
-    def decode(self, status: int, headers: Mapping[str, str], content: bytes, model: str) -> Reply | Failure:
+    def decode(
+        self, request: Request, model: str, status: int, headers: Mapping[str, str], content: bytes
+    ) -> Reply | Failure:
         """See `Dialect.decode`."""
         if status != 200:
             return classify(status, headers, content)
@@ -65,16 +72,19 @@ class OpenAI:
             return Failure(FailureKind.BAD_ANSWER, f"HTTP 200 with {what}", status=200)
         if isinstance(body, dict) and (error := error_within(body)) is not None:
             return of_error(200, error)
+        if request.operation == "embeddings":
+            return _embeddings(body, model)
         choices = body.get("choices") if isinstance(body, dict) else None
         if not isinstance(choices, list) or not choices or not all(_is_choice(choice) for choice in choices):
             return Failure(FailureKind.BAD_ANSWER, "HTTP 200 without choices", status=200)
         return Reply(body, _text(body.get("model")) or model, usage_of(body.get("usage")))
 
-    def decoder(self, model: str, choices: int, content_type: str) -> ChunkDecoder | WholeDecoder:
+    def decoder(self, request: Request, model: str, content_type: str) -> ChunkDecoder | WholeDecoder:
         """See `Dialect.decoder`. Some servers answer a streamed request with a whole body: that is decoded as such."""
         if content_type.startswith("application/json"):
-            return WholeDecoder(self, model)
-        return ChunkDecoder(model, choices)
+            return WholeDecoder(self, request, model)
+        choices = request.body.get("n")
+        return ChunkDecoder(model, choices if isinstance(choices, int) else 1)
 
     def decode_models(self, content: bytes) -> tuple[str, ...]:
         """See `Dialect.decode_models`."""
@@ -85,6 +95,17 @@ class OpenAI:
             return tuple(row["id"] for row in rows if isinstance(row["id"], str))
         except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError):
             return ()
+
+
+def _embeddings(body: Any, model: str) -> Reply | Failure:
+    data = body.get("data") if isinstance(body, dict) else None
+    if (
+        not isinstance(data, list)
+        or not data
+        or not all(isinstance(row, dict) and row.get("embedding") for row in data)
+    ):
+        return Failure(FailureKind.BAD_ANSWER, "HTTP 200 without embeddings", status=200)
+    return Reply(body, _text(body.get("model")) or model, usage_of(body.get("usage")))
 
 
 def _is_choice(choice: object) -> bool:
@@ -317,12 +338,13 @@ def _says_something(choice: Json) -> bool:
 class WholeDecoder:
     """The decoder of a whole body that came where a stream was asked for: it becomes one, so that nothing is lost."""
 
-    def __init__(self, dialect: OpenAI, model: str) -> None:
+    def __init__(self, dialect: OpenAI, request: Request, model: str) -> None:
         self.opened = False
         self.holding = False
         self.model = model
         self.deltas = 0
         self._dialect = dialect
+        self._request = request
         self._body = bytearray()
 
     def feed(self, data: bytes) -> list[Piece]:
@@ -332,7 +354,7 @@ class WholeDecoder:
 
     def close(self) -> list[Piece]:
         """See `StreamDecoder.close`."""
-        reply = self._dialect.decode(200, {}, bytes(self._body), self.model)
+        reply = self._dialect.decode(self._request, self.model, 200, {}, bytes(self._body))
         if isinstance(reply, Failure):
             return [reply]
         self.opened, self.model = True, reply.model

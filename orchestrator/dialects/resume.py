@@ -80,7 +80,11 @@ def continuing(request: Request, fields: Json) -> Request:
     """The request that has a model continue the text: it ends with an assistant turn."""
     assert request.resume is not None
     turn = {"role": "assistant", "content": request.resume.text}
-    return request._replace(body={**request.body, **fields, "messages": [*request.body["messages"], turn]})
+    body = {**request.body, **fields, "messages": [*request.body["messages"], turn]}
+    extension = body.get("anthropic")
+    if isinstance(extension, dict) and isinstance(extension.get("messages"), list):
+        body["anthropic"] = {**extension, "messages": [*extension["messages"], turn]}
+    return request._replace(body=body)
 
 
 class Resumed:

@@ -1,7 +1,9 @@
 """The breaker of one model, or of a whole account: closed, open, or half open with a single probe.
 
-It opens after `failures` failures within `window_s`, refuses for `cooldown_s`, then lets one call through to see: that
-call's success closes it, its failure opens it again, its cancellation lets another try (Nygard, Release It!, chapter 5).
+It opens after `failures` failures within `window_s`, if they are at least `ratio` of the calls since the first of them: five
+failures among five thousand calls say nothing of the next one. It refuses for `cooldown_s`, then lets one call through to
+see: that call's success closes it, its failure opens it again, its cancellation lets another try (Nygard, Release It!,
+chapter 5).
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ State = Literal["closed", "open", "half_open"]
 class Breaker:
     """One breaker. Times are given, in seconds of any one clock."""
 
-    __slots__ = ("_failures", "_probing", "_settings", "_until_s")
+    __slots__ = ("_failures", "_probing", "_settings", "_successes", "_until_s")
 
     def __init__(self, breaker: settings.Breaker) -> None:
         self._settings = breaker
-        self._failures: deque[float] = deque(maxlen=breaker.failures)
+        self._failures: deque[tuple[float, int]] = deque(maxlen=breaker.failures)
+        """When each of the last ones was, and how many successes there had been by then."""
+        self._successes = 0
         self._until_s: float | None = None
         """Open (or waiting for a probe) since this is set; refuses until then."""
         self._probing = False
@@ -51,14 +55,21 @@ class Breaker:
         if healthy is None:
             return
         if healthy:
+            self._successes += 1
             # Only a probe closes: a straggler from before says nothing about now.
             if probe:
                 self.well()
             return
-        self._failures.append(now_s)
-        full = len(self._failures) == self._settings.failures
-        if probe or (self._until_s is None and full and now_s - self._failures[0] <= self._settings.window_s):
+        self._failures.append((now_s, self._successes))
+        if probe or (self._until_s is None and self._too_many(now_s)):
             self.open(now_s)
+
+    def _too_many(self, now_s: float) -> bool:
+        count = len(self._failures)
+        since_s, before = self._failures[0]
+        if count < self._settings.failures or now_s - since_s > self._settings.window_s:
+            return False
+        return count >= self._settings.ratio * (count + self._successes - before)
 
     def well(self) -> None:
         """A probe was answered: closes. A call that is under way as the probe goes on, and closes nothing more."""

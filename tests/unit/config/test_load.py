@@ -39,8 +39,8 @@ def problems(file: Path, text: str | bytes) -> list[str]:
 
 ONE = "has to be a mapping with the key 'providers'"
 PRESET = (
-    "there is no such preset; there is openai, openrouter, groq, ollama, vllm, together, mistral, deepseek, gemini, "
-    "azure, bedrock"
+    "there is no such preset; there is openai, anthropic, openrouter, groq, ollama, vllm, together, mistral, deepseek, "
+    "gemini, azure, bedrock"
 )
 STRATEGY = "has to be one of first, fallback, race, hedge, balance, consensus, cascade, split, spill"
 KIND = "needs exactly one of base_url, simulate, replay, or a known provider's preset"
@@ -139,10 +139,6 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
                 "and may not be empty"),
     "an unknown preset": (provider("{preset: x}"), f"2: providers.a.preset: {PRESET}"),
     "a list as preset": (provider("{preset: [x]}"), f"2: providers.a.preset: {PRESET}"),
-    "a preset to come": (provider("{preset: anthropic}"),
-                         "2: providers.a.preset: the preset 'anthropic' is not available yet"),
-    "a name to come": ("providers: {anthropic: {}}",
-                       "1: providers.anthropic: the preset 'anthropic' is not available yet"),
     "a kind to come": (provider("{vllm: {model: x}}"), "2: providers.a.vllm: 'vllm' is not available yet"),
     "a kind to come, wrongly": (provider("{vllm: {replicas: {min: -1}, model: x}}"),
                                 "2: providers.a.vllm.replicas.min: has to be at least 0"),
@@ -355,13 +351,13 @@ def test_empty_sections_are_their_defaults(file: Path) -> None:
 
 
 def test_what_is_optional_is_left_out_with_its_reason(file: Path) -> None:
-    """A missing variable, a preset or a key that is still to come; tiers that lose every member go along."""
+    """A missing variable, a key that is still to come; tiers that lose every member go along."""
     config = read(
         file,
         """
         providers:
           openai: {optional: true}
-          claude: {preset: anthropic, optional: true, api_key: x}
+          claude: {preset: anthropic, optional: true}
           gpu: {vllm: {model: x}, optional: true}
           lab: {base_url: "http://${NO}/v1", optional: true}
           sim: {simulate: {}}
@@ -373,7 +369,7 @@ def test_what_is_optional_is_left_out_with_its_reason(file: Path) -> None:
     )
     assert {
         "openai": "OPENAI_API_KEY is not set",
-        "claude": "the preset 'anthropic' is not available yet",
+        "claude": "ANTHROPIC_API_KEY is not set",
         "gpu": "'vllm' is not available yet",
         "lab": "NO is not set",
         "tier:gone": "all its models were left out",

@@ -9,24 +9,25 @@ import orjson
 import pytest
 
 from orchestrator.dialects import DIALECTS
-from orchestrator.types import Failure
+from orchestrator.types import Failure, Request
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "errors"
 ROWS = [
-    pytest.param(row, id=f"{file.stem}: {row['what']}")
+    pytest.param({"dialect": dialect, **row}, id=f"{file.stem} by {dialect}: {row['what']}")
     for file in sorted(GOLDEN.glob("*.json"))
     for row in orjson.loads(file.read_bytes())["rows"]
+    for dialect in (["anthropic", "openai"] if file.stem == "anthropic" else ["openai"])
 ]
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_a_refusal_is_taken_for_what_it_is(row: Any) -> None:
     """By status, code, type and message; as a status, within a 200, or within a stream."""
-    dialect, content = DIALECTS["openai"], orjson.dumps(row["body"])
+    dialect, content, request = DIALECTS[row["dialect"]], orjson.dumps(row["body"]), Request({})
     if row.get("stream"):
-        (failure,) = dialect.decoder("m", 1, "text/event-stream").feed(b"data: " + content + b"\n\n")
+        (failure,) = dialect.decoder(request, "m", "text/event-stream").feed(b"data: " + content + b"\n\n")
     else:
-        failure = dialect.decode(row["status"], row.get("headers", {}), content, "m")  # type: ignore[assignment]
+        failure = dialect.decode(request, "m", row["status"], row.get("headers", {}), content)  # type: ignore[assignment]
     assert isinstance(failure, Failure)
     found: dict[str, object] = {"kind": failure.kind.value, "code": failure.code, "param": failure.param}
     found["retry_after_s"] = failure.retry_after_s

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.config.settings import ModelOptions
 from orchestrator.dialects.openai import ChunkDecoder, OpenAI, as_chunks
 from orchestrator.types import Chunk, Failure, FailureKind, Finish, Piece, Reply, Request
 
 DIALECT = OpenAI()
+ASKED = Request({})
 
 
 def event(data: Any) -> bytes:
@@ -52,7 +54,7 @@ def finish(pieces: list[Piece]) -> Finish:
 def test_encode_adds_what_the_wire_needs_and_touches_nothing_else() -> None:
     """Unknown fields pass; a stream asks for its usage."""
     request = Request({"messages": [], "foo": 1, "stream_options": {"x": 2}}, stream=True)
-    call = DIALECT.encode(request, "gpt")
+    call = DIALECT.encode(request, "gpt", ModelOptions())
     assert json.loads(call.content) == {
         "messages": [],
         "foo": 1,
@@ -76,7 +78,7 @@ def test_decode_keeps_the_body_and_reads_its_usage() -> None:
             "cost": 0.5,
         },
     }
-    reply = DIALECT.decode(200, {}, json.dumps(body).encode(), "gpt")
+    reply = DIALECT.decode(ASKED, "gpt", 200, {}, json.dumps(body).encode())
     assert isinstance(reply, Reply)
     assert (reply.body, reply.model) == (body, "gpt-x")
     assert reply.usage is not None
@@ -93,7 +95,7 @@ def test_decode_keeps_the_body_and_reads_its_usage() -> None:
 )
 def test_a_200_without_an_answer_is_a_bad_answer(content: bytes) -> None:
     """It counts as a failure of the server's."""
-    outcome = DIALECT.decode(200, {}, content, "m")
+    outcome = DIALECT.decode(ASKED, "m", 200, {}, content)
     assert isinstance(outcome, Failure)
     assert outcome.kind is FailureKind.BAD_ANSWER
 
@@ -119,7 +121,7 @@ def test_a_200_without_an_answer_is_a_bad_answer(content: bytes) -> None:
 )
 def test_errors_are_told_apart(status: int, error: dict[str, Any], kind: FailureKind) -> None:
     """By status, code and message."""
-    outcome = DIALECT.decode(status, {"retry-after": "3"}, json.dumps({"error": error}).encode(), "m")
+    outcome = DIALECT.decode(ASKED, "m", status, {"retry-after": "3"}, json.dumps({"error": error}).encode())
     assert isinstance(outcome, Failure)
     assert (outcome.kind, outcome.status, outcome.retry_after_s) == (kind, status, 3.0)
 
@@ -127,7 +129,7 @@ def test_errors_are_told_apart(status: int, error: dict[str, Any], kind: Failure
 @pytest.mark.parametrize("body", [{"error": "boom"}, {"message": "boom"}, {"detail": "boom"}, {"detail": ["boom"]}])
 def test_other_shapes_of_errors_keep_their_words(body: Any) -> None:
     """What the provider said reaches the caller."""
-    outcome = DIALECT.decode(500, {}, json.dumps(body).encode(), "m")
+    outcome = DIALECT.decode(ASKED, "m", 500, {}, json.dumps(body).encode())
     assert isinstance(outcome, Failure)
     assert "boom" in outcome.message
 
@@ -135,7 +137,7 @@ def test_other_shapes_of_errors_keep_their_words(body: Any) -> None:
 def test_keys_that_a_provider_echoes_are_masked() -> None:
     """No credential reaches a message."""
     error = {"error": {"message": "Incorrect API key provided: sk-proj-abcdefgh12345678. Bearer abcdef"}}
-    outcome = DIALECT.decode(401, {}, json.dumps(error).encode(), "m")
+    outcome = DIALECT.decode(ASKED, "m", 401, {}, json.dumps(error).encode())
     assert isinstance(outcome, Failure)
     assert "abcdef" not in f"{outcome.message} {outcome.body}"
 
@@ -244,12 +246,12 @@ def test_rubbish_after_the_end_says_nothing() -> None:
 def test_a_whole_body_in_place_of_a_stream_becomes_one() -> None:
     """Some servers ignore `stream`."""
     body = {"id": "x", "model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}]}
-    decoder = DIALECT.decoder("m", 1, "application/json; charset=utf-8")
+    decoder = DIALECT.decoder(ASKED, "m", "application/json; charset=utf-8")
     assert decoder.feed(json.dumps(body).encode()) == []
     pieces = decoder.close()
     assert deltas(pieces) == [{"role": "assistant", "content": "hi"}]
     assert finish(pieces).last["choices"][0]["finish_reason"] == "stop"
-    broken = DIALECT.decoder("m", 1, "application/json")
+    broken = DIALECT.decoder(ASKED, "m", "application/json")
     assert isinstance(broken.close()[0], Failure)
 
 
@@ -292,7 +294,7 @@ CHUNKS = st.lists(
 @given(CHUNKS, st.booleans())
 def test_whatever_an_upstream_streams_is_chunks_and_one_end(chunks: list[Any], done: bool) -> None:
     """No shape of JSON raises; all that is handed on is an object with a list of choices and a text for its model."""
-    decoder = OpenAI().decoder("m", 1, "text/event-stream")
+    decoder = OpenAI().decoder(ASKED, "m", "text/event-stream")
     data = b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks) + (
         b"data: [DONE]\n\n" if done else b""
     )
@@ -320,7 +322,7 @@ def test_whatever_an_upstream_streams_is_chunks_and_one_end(chunks: list[Any], d
 @example({"choices": [{"message": {"tool_calls": [None]}}]}, 200)
 def test_whatever_an_upstream_answers_is_a_reply_or_a_failure(body: Any, status: int) -> None:
     """No shape of JSON raises, whole or as the chunks of a stream."""
-    outcome = OpenAI().decode(status, {}, orjson.dumps(body), "m")
+    outcome = OpenAI().decode(ASKED, "m", status, {}, orjson.dumps(body))
     if isinstance(outcome, Reply):
         assert isinstance(outcome.model, str)
         chunks, last = as_chunks(outcome.body)

@@ -63,6 +63,20 @@ def test_a_failed_probe_opens_it_again_and_a_cancelled_one_gives_its_place_back(
     assert breaker.ready_s(6) == 11
 
 
+@pytest.mark.parametrize(("successes", "state"), [(2, "open"), (3, "open"), (4, "closed"), (400, "closed")])
+def test_failures_among_many_successes_do_not_open(successes: int, state: str) -> None:
+    """Three failures, with so many successes between the first and the last of them: half of the calls have to fail."""
+    breaker = Breaker(settings.Breaker(failures=3, window_s=10, ratio=0.5))
+    for _ in range(100):
+        breaker.end(0, healthy=True, probe=False)
+    breaker.end(1, healthy=False, probe=False)
+    breaker.end(1, healthy=False, probe=False)
+    for _ in range(successes):
+        breaker.end(1, healthy=True, probe=False)
+    breaker.end(2, healthy=False, probe=False)
+    assert state == breaker.state(2)
+
+
 def test_failures_far_apart_do_not_open_it() -> None:
     """The window slides."""
     breaker = Breaker(settings.Breaker(failures=2, window_s=10))

@@ -72,6 +72,12 @@ def test_hedge_without_budget_waits_for_what_runs() -> None:
     assert [(0, 0), (3, 1)] == [(at, call.candidate) for at, call in ran.started]
 
 
+def test_a_refused_hedge_is_asked_for_again() -> None:
+    """The budget refills, and a call that takes long is worth it the more."""
+    ran = run(ladder(ABC, REQUEST, stagger_s=0.5, may_hedge=lambda at_s: at_s > 0.93), [answers(3), answers(0.1)])
+    assert [(0, 0, False), (0.95, 1, True)] == [(round(at, 6), call.candidate, call.extra) for at, call in ran.started]
+
+
 def test_a_malformed_request_is_not_sent_to_anybody_else() -> None:
     """The provider's reason is the verdict."""
     ran = run(ladder(ABC, REQUEST), [fails(1, FailureKind.MALFORMED), answers(1), answers(1)])

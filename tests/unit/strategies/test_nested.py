@@ -88,7 +88,7 @@ def test_each_level_asks_for_its_own_hedge_budget() -> None:
     inner = Route("tier:i", Strategy("hedge", after_s=1.0), (leaf("b"), leaf("c")))
     outer = Route("t", Strategy("hedge", after_s=2.0), (inner, leaf("a")))
     run(plan(outer, REQUEST, Refusing()), [answers(9), answers(9), answers(9)])
-    assert asked == ["tier:i", "t"]
+    assert list(dict.fromkeys(asked)) == ["tier:i", "t"]
 
 
 def test_a_hedge_by_a_share_asks_how_long_that_is() -> None:

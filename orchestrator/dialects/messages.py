@@ -1,0 +1,41 @@
+"""What both sides of Anthropic's shape share: reasons to stop, and counts of tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.types import Json
+
+FINISH = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+"""stop_reason -> finish_reason."""
+STOP = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+"""finish_reason -> stop_reason."""
+
+
+def usage_body(usage: Any) -> Json:
+    """Anthropic's usage as OpenAI's, whose input counts what was read from and written to the cache."""
+    given = usage if isinstance(usage, dict) else {}
+    read, written = count(given.get("cache_read_input_tokens")), count(given.get("cache_creation_input_tokens"))
+    prompt, completion = count(given.get("input_tokens")) + read + written, count(given.get("output_tokens"))
+    details = given.get("output_tokens_details")
+    reasoning = count(details.get("thinking_tokens")) if isinstance(details, dict) else 0
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": read, "cache_write_tokens": written},
+        **({"completion_tokens_details": {"reasoning_tokens": reasoning}} if reasoning else {}),
+    }
+
+
+def count(value: Any) -> int:
+    """A count of tokens; 0 for what is none."""
+    return value if isinstance(value, int) and value > 0 else 0
