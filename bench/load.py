@@ -38,21 +38,27 @@ def _body(model: str, *, stream: bool) -> dict[str, object]:
     return {"model": model, "stream": stream, "messages": [{"role": "user", "content": "Why is the sky blue? " * 10}]}
 
 
-async def unary(url: str, model: str, *, concurrency: int, requests: int, over_s: float = 0.0) -> Unary:
-    """`requests` whole answers, `concurrency` at a time, the first ones begun evenly over `over_s`."""
+async def unary(
+    url: str, model: str, *, concurrency: int, requests: int, over_s: float = 0.0, steady: bool = False
+) -> Unary:
+    """`requests` whole answers, `concurrency` at a time, the first ones begun evenly over `over_s`.
+
+    `steady`: the load goes on, uncounted, until the last of them has ended: what takes long is not measured in a lull.
+    """
     latencies: list[float] = []
-    errors = 0
-    left = iter(range(requests))
+    errors = begun = 0
 
     async def worker(session: aiohttp.ClientSession, wait_s: float) -> None:
-        nonlocal errors
+        nonlocal errors, begun
         await asyncio.sleep(wait_s)
-        for _ in left:
-            began_s = time.perf_counter()
+        while begun < requests or (steady and len(latencies) < requests):
+            begun += 1
+            counts, began_s = begun <= requests, time.perf_counter()
             async with session.post(f"{url}/chat/completions", json=_body(model, stream=False)) as answer:
                 await answer.read()
                 errors += answer.status != 200
-            latencies.append(time.perf_counter() - began_s)
+            if counts:
+                latencies.append(time.perf_counter() - began_s)
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         began_s = time.perf_counter()

@@ -56,10 +56,11 @@ def theory(samples_s: list[float]) -> tuple[float, float]:
 
 async def hedge(through: str, direct: str) -> None:
     """The tail alone, hedged, and in theory."""
-    alone = await unary(direct, TAIL, concurrency=128, requests=REQUESTS)
+    alone = await unary(direct, TAIL, concurrency=128, requests=REQUESTS, steady=True)
     await unary(through, f"tail/{TAIL}", concurrency=64, requests=500)  # from here on the pool knows its p95
-    hedged = await unary(through, "tier:hedge", concurrency=128, requests=REQUESTS)
-    added = await calls(through, SPARE) / REQUESTS
+    before = await calls(through, TAIL)
+    hedged = await unary(through, "tier:hedge", concurrency=128, requests=REQUESTS, steady=True)
+    added = await calls(through, SPARE) / (await calls(through, TAIL) - before)
     least_s, share = theory(alone.latencies_s)
     for at in (0.5, 0.95, 0.99):
         with_s, without_s = percentile(hedged.latencies_s, at), percentile(alone.latencies_s, at)

@@ -13,7 +13,7 @@ from orchestrator.balancing import Scores
 from orchestrator.config.settings import Config, Server, Strategy
 from orchestrator.counters import Counters
 from orchestrator.drive import Record, Runtime, drive
-from orchestrator.resilience.budget import Budget
+from orchestrator.resilience.budget import Budget, Turns
 from orchestrator.resilience.latency import Quantiles
 from orchestrator.routes import Candidate, Route
 from orchestrator.selectors import Selectors
@@ -62,7 +62,7 @@ class Coordinator:
         self._pools = pools
         self._clock = clock
         self._selectors = Selectors(config)
-        self._budgets: dict[str, Budget] = {}
+        self._budgets: dict[str, Turns] = {}
         """Hedge budgets, by the selector of the tier."""
 
     async def answer(self, ask: Ask) -> Answer:
@@ -103,7 +103,7 @@ class Coordinator:
         route = self._selectors.resolve(ask.selector, ask.override)
         for inner in route.walk():
             if inner.strategy.name == "hedge":
-                self.budget(inner).deposit(self._clock())
+                self.turns(inner).budget.deposit(self._clock())
         world = _World(self, self._clock)
         try:
             run = await drive(
@@ -140,14 +140,15 @@ class Coordinator:
         """How long a candidate takes, as far as its pool has told."""
         return self._runtime.quantiles(candidate, stream=stream)
 
-    def budget(self, route: Route) -> Budget:
+    def turns(self, route: Route) -> Turns:
         """The hedge budget of a tier. What requests choose by themselves (no selector) shares one of the default share:
         callers could otherwise give themselves as much as they like."""
-        budget = self._budgets.get(route.selector)
-        if budget is None:
+        turns = self._budgets.get(route.selector)
+        if turns is None:
             share = route.strategy.extra_calls if route.selector else Strategy().extra_calls
-            budget = self._budgets[route.selector] = Budget(share, self._clock(), floor_per_s=HEDGE_FLOOR_PER_S)
-        return budget
+            budget = Budget(share, self._clock(), floor_per_s=HEDGE_FLOOR_PER_S)
+            turns = self._budgets[route.selector] = Turns(budget)
+        return turns
 
     async def models(self) -> list[Json]:
         """What /v1/models lists: tiers, aliases, then every provider's models."""
@@ -172,16 +173,21 @@ class Coordinator:
 class _World:
     """`orchestrator.strategies.World` of one request."""
 
-    __slots__ = ("_begun", "_clock", "_coordinator")
+    __slots__ = ("_begun", "_clock", "_coordinator", "_refused")
 
     def __init__(self, coordinator: Coordinator, clock: Callable[[], float]) -> None:
         self._coordinator = coordinator
         self._clock = clock
         self._begun: list[str] = []
+        self._refused: set[Turns] = set()
 
     def may_hedge(self, route: Route) -> bool:
         """See `World`."""
-        return self._coordinator.budget(route).take(self._clock())
+        turns = self._coordinator.turns(route)
+        if turns.take(self, self._clock()):
+            return True
+        self._refused.add(turns)
+        return False
 
     def after_s(self, route: Route, *, stream: bool) -> float:
         """See `World`: of the first candidate, by what its pool knows."""
@@ -211,6 +217,8 @@ class _World:
         """The request has ended."""
         for name in self._begun:
             self._coordinator.scores.end(name)
+        for turns in self._refused:
+            turns.leave(self)
 
 
 class _Reporting:

@@ -12,7 +12,7 @@ from orchestrator.config.tiers import MAX_CANDIDATES
 from orchestrator.errors import BadChoice, UnknownSelector
 from orchestrator.routes import Candidate, Route
 
-CACHED = 4_096
+CACHED = 1_000
 """Routes of plain models that are kept; callers choose the names, so there is a bound."""
 
 _FIRST = Strategy("first")

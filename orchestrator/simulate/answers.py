@@ -3,6 +3,9 @@
 A model's name may carry knobs, joined by `+`, for tests and benchmarks: `latency-0.25` (seconds to the first token),
 `tokens-200`, `rate-50` (tokens a second; 0 is all at once), `error-503`, `echo` (answers the last user message itself).
 Anything else is just a name: `chat+latency-0.1`.
+
+A model that is given tools calls the first of them (all of them, with the knob `parallel`), and answers once it has the
+results; one that is given a JSON schema answers with the smallest instance of it.
 """
 
 from __future__ import annotations
@@ -47,6 +50,8 @@ class Script:
     first_s: float
     tokens_per_s: float
     finish: str = "stop"
+    calls: tuple[tuple[str, str], ...] = ()
+    """Tools that are called instead, with their arguments as JSON."""
 
 
 def draw_s(latency: Latency, rng: random.Random) -> float:
@@ -108,6 +113,12 @@ class Simulated:
                 text = last_user_text(body["messages"])
         if error:
             raise Refusal(error, "simulated_error", f"simulated by {self._name}: an error on purpose")
+        if calls := _calls(body, all_of_them="parallel" in model.split("+")):
+            return Script([], first_s, rate, "tool_calls", calls)
+        wanted = body.get("response_format")
+        if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
+            schema = wanted["json_schema"].get("schema") if isinstance(wanted.get("json_schema"), dict) else None
+            return Script(pieces_of(orjson.dumps(instance_of(schema)).decode()), first_s, rate)
         if text is None:
             said = " ".join(last_user_text(body["messages"]).split())[:80]
             text = f"[simulated by {self._name}, model {model}] You said: {said}"
@@ -118,6 +129,53 @@ class Simulated:
         if isinstance(limit, int) and limit < len(pieces):
             return Script(pieces[:limit], first_s, rate, "length")
         return Script(pieces, first_s, rate)
+
+
+def _calls(body: dict[str, Any], *, all_of_them: bool) -> tuple[tuple[str, str], ...]:
+    """The tools that are called: none once the last message is a result, or where none may be."""
+    tools, choice = body.get("tools"), body.get("tool_choice")
+    last = body["messages"][-1]
+    if not isinstance(tools, list) or choice == "none" or (isinstance(last, dict) and last.get("role") == "tool"):
+        return ()
+    functions = [
+        tool["function"] for tool in tools if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
+    ]
+    if isinstance(choice, dict) and isinstance(named := choice.get("function"), dict):
+        functions = [one for one in functions if one.get("name") == named.get("name")]
+    chosen = functions if all_of_them else functions[:1]
+    return tuple((str(one.get("name")), orjson.dumps(instance_of(one.get("parameters"))).decode()) for one in chosen)
+
+
+def instance_of(schema: Any, root: Any = None, depth: int = 0) -> Any:
+    """The smallest instance of a JSON schema, as far as schemas of answers and of tools go."""
+    if not isinstance(schema, dict) or depth > 20:
+        return {}
+    root = schema if root is None else root
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#/"):
+        found: Any = root
+        for name in reference[2:].split("/"):
+            found = found.get(name) if isinstance(found, dict) else None
+        return instance_of(found, root, depth + 1)
+    for name in ("const", "default"):
+        if name in schema:
+            return schema[name]
+    for name in ("enum", "anyOf", "oneOf", "allOf"):
+        if isinstance(options := schema.get(name), list) and options:
+            return options[0] if name == "enum" else instance_of(options[0], root, depth + 1)
+    kind = schema.get("type")
+    kind = kind[0] if isinstance(kind, list) and kind else kind
+    if kind == "array":
+        count = schema.get("minItems")
+        item = instance_of(schema.get("items"), root, depth + 1)
+        return [item] * (count if isinstance(count, int) and 0 < count < 100 else 1)
+    properties = schema.get("properties")
+    if kind == "object" or isinstance(properties, dict):
+        names = properties if isinstance(properties, dict) else {}
+        return {name: instance_of(one, root, depth + 1) for name, one in names.items()}
+    least = schema.get("minimum")
+    number = least if isinstance(least, int | float) and not isinstance(least, bool) else 1
+    return {"integer": int(number), "number": float(number), "boolean": True, "null": None}.get(str(kind), "simulated")
 
 
 class Replayed:

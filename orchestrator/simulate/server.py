@@ -15,6 +15,7 @@ from aiohttp import web
 
 from orchestrator.config.settings import Replay, Simulate
 from orchestrator.simulate.answers import Refusal, Replayed, Script, Simulated
+from orchestrator.simulate.embeddings import embeddings
 
 MAX_CHOICES = 128
 """As OpenAI allows."""
@@ -64,6 +65,11 @@ class Server:
             finally:
                 self.in_flight -= 1
                 self.served += 1
+        if route == ("POST", "/v1/embeddings"):
+            try:
+                return _json(200, embeddings(orjson.loads(await request.read())))
+            except (orjson.JSONDecodeError, Refusal) as refusal:
+                return _error(400, "invalid_request", str(refusal))
         if route == ("GET", "/v1/models"):
             rows = [{"id": m, "object": "model", "created": 0, "owned_by": self._name} for m in self._source.models]
             return _json(200, {"object": "list", "data": rows})
@@ -104,7 +110,9 @@ class Server:
             )
         rate = script.tokens_per_s
         await asyncio.sleep(script.first_s + (len(script.pieces) / rate if rate else 0))
-        message = {"role": "assistant", "content": "".join(script.pieces)}
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(script.pieces)}
+        if script.calls:
+            message = {"role": "assistant", "content": None, "tool_calls": _calls(script, self.served)}
         choices = [
             {"index": i, "message": message, "logprobs": None, "finish_reason": script.finish} for i in range(count)
         ]
@@ -140,6 +148,18 @@ class Server:
             if sent < len(script.pieces) and rate:
                 await asyncio.sleep(max(0.0, started_s + script.first_s + sent / rate - time.monotonic()))
         end = b""
+        for call in _calls(script, self.served):
+            # As models do: what is called, then its arguments in pieces.
+            arguments = call["function"]["arguments"]
+            named = {**call, "function": {**call["function"], "arguments": ""}}
+            half = len(arguments) // 2
+            parts = [
+                {"index": call["index"], "function": {"arguments": a}} for a in (arguments[:half], arguments[half:])
+            ]
+            for index in range(count):
+                for said in (named, *parts):
+                    choice = {"index": index, "delta": {"tool_calls": [said]}, "finish_reason": None}
+                    end += b"data: " + orjson.dumps({**head, "choices": [choice]}) + b"\n\n"
         for index in range(count):
             choice = {"index": index, "delta": {}, "finish_reason": script.finish}
             end += b"data: " + orjson.dumps({**head, "choices": [choice]}) + b"\n\n"
@@ -148,6 +168,13 @@ class Server:
         await response.write(end + b"data: [DONE]\n\n")
         await response.write_eof()
         return response
+
+
+def _calls(script: Script, served: int) -> list[dict[str, Any]]:
+    return [
+        {"index": i, "id": f"call_{served}_{i}", "type": "function", "function": {"name": name, "arguments": arguments}}
+        for i, (name, arguments) in enumerate(script.calls)
+    ]
 
 
 def _json(status: int, body: dict[str, Any]) -> web.Response:

@@ -92,8 +92,7 @@ class _Ladder:
                     next_at_s = event.at_s + stagger_s if self._waiting and barred is None else inf
                 case None:
                     # A hedge that the budget refuses is asked for again: the longer a call takes, the more it is worth,
-                    # and those that end meanwhile do without. Measured over a heavy tail, with a budget that the hedges
-                    # use up: p99.9 is cut 2.5 times if it is not asked for again, BETTER so.
+                    # and those that end meanwhile do without. See `resilience.budget.Turns` for what that makes.
                     start = [self._begin(extra=True)] if may_hedge(event.at_s) else []
                     again_s = stagger_s if start else max(stagger_s * REFUSED_SHARE, REFUSED_S)
                     next_at_s = event.at_s + again_s if self._waiting else inf

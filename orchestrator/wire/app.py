@@ -15,7 +15,6 @@ from orchestrator.asks import Answer, Ask, Sink
 from orchestrator.config.settings import Server
 from orchestrator.errors import BadChoice, UnknownSelector
 from orchestrator.types import Failure, Json, Reply
-from orchestrator.wire.chat import parse_chat
 from orchestrator.wire.errors import error_object, show
 from orchestrator.wire.http import (
     Gone,
@@ -29,8 +28,11 @@ from orchestrator.wire.http import (
     read_body,
     send_json,
 )
+from orchestrator.wire.messages import count_tokens
 from orchestrator.wire.openapi import DOCUMENT, METHODS
-from orchestrator.wire.sse import SseSink, with_cost
+from orchestrator.wire.shape import Shape, Speaker
+from orchestrator.wire.shapes import SHAPES, speaking
+from orchestrator.wire.sse import SseSink
 
 _log = logging.getLogger("orchestrator.wire")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -92,18 +94,20 @@ class App:
             return
         request_id = _request_id(scope)
         send = noticing(send)
+        shape = speaking(scope["path"])
         try:
             await self._route(scope, receive, send, request_id)
         except Refused as refused:
-            body = {"error": error_object(refused.status, str(refused), refused.code, refused.param)}
-            await send_json(send, refused.status, body, [*self._id(request_id), *refused.headers])
+            error = error_object(refused.status, str(refused), refused.code, refused.param)
+            headers = [*self._id(request_id), *refused.headers]
+            await send_json(send, refused.status, shape.error(refused.status, error), headers)
         except Gone:
             return
         except Exception:
             _log.exception("request %s failed unexpectedly", request_id)
             message = f"internal error; the log has more under the request id {request_id}"
-            body = {"error": error_object(500, message, "internal_error")}
-            await send_json(send, 500, body, self._id(request_id))
+            error = error_object(500, message, "internal_error")
+            await send_json(send, 500, shape.error(500, error), self._id(request_id))
 
     def _id(self, request_id: str) -> list[Header]:
         return [(b"x-request-id", request_id.encode())] if self._own_request_id else []
@@ -118,15 +122,20 @@ class App:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         if method != needed:
             raise Refused(405, "method_not_allowed", f"{path} takes {needed}", headers=((b"allow", needed.encode()),))
-        if self._admin.draining and path in ("/v1/chat/completions", "/ready"):
+        shape = SHAPES.get(path)
+        if self._admin.draining and (shape is not None or path == "/ready"):
             again = ((b"retry-after", b"1"),)
             raise Refused(
                 503, "draining", "the application is being stopped; it answers what it has begun", headers=again
             )
-        if path == "/v1/chat/completions":
+        if shape is not None:
             coordinator = self._current()
             with coordinator.hold():
-                await self._chat(coordinator, scope, receive, send, request_id)
+                await self._answer(shape, coordinator, scope, receive, send, request_id)
+            return
+        if path == "/v1/messages/count_tokens":
+            limit = int(self._current().server.max_body_mb * 1_000_000)
+            await send_json(send, 200, count_tokens(await read_body(scope, receive, limit)), self._id(request_id))
             return
         status: int = 200
         body: Any
@@ -157,15 +166,17 @@ class App:
                 raise Refused(404, "model_not_found", f"there is no model {name!r} in /v1/models", param="model")
         await send_json(send, status, body, self._id(request_id))
 
-    async def _chat(
-        self, coordinator: Coordinating, scope: Scope, receive: Receive, send: Send, request_id: str
+    async def _answer(
+        self, shape: Shape, coordinator: Coordinating, scope: Scope, receive: Receive, send: Send, request_id: str
     ) -> None:
-        chat = parse_chat(await read_body(scope, receive, int(coordinator.server.max_body_mb * 1_000_000)))
-        ask = Ask(chat.selector, chat.request, chat.override, request_id, chat.user)
+        body = await read_body(scope, receive, int(coordinator.server.max_body_mb * 1_000_000))
+        parsed = shape.parse(body, dict(scope["headers"]))
+        ask = Ask(parsed.selector, parsed.request, parsed.override, request_id, parsed.user)
         sink = None
-        if chat.request.stream:
+        if parsed.request.stream:
             sink = SseSink(
                 send,
+                parsed.speaker,
                 coordinator.server.keepalive_s,
                 lambda *known: [*self._id(request_id), *_headers(*known)],
             )
@@ -175,7 +186,7 @@ class App:
                 # A comment on its way may send the headers: only then is it settled what a failure looks like.
                 await sink.quiet()
                 if sink.started or not isinstance(answer.outcome, Failure):
-                    await sink.finish(answer, include_usage=chat.include_usage)
+                    await sink.finish(answer)
                     return
         except (UnknownSelector, BadChoice) as wrong:
             refused = _refused(wrong)
@@ -194,7 +205,7 @@ class App:
         finally:
             if sink is not None:
                 await sink.close()
-        await self._whole(answer, send, request_id)
+        await self._whole(answer, shape, parsed.speaker, send, request_id)
 
     @staticmethod
     async def _begun(sink: SseSink) -> bool:
@@ -217,19 +228,16 @@ class App:
                 task.cancel()
             await asyncio.wait((work, leaving))
 
-    async def _whole(self, answer: Answer, send: Send, request_id: str) -> None:
+    async def _whole(self, answer: Answer, shape: Shape, speaker: Speaker, send: Send, request_id: str) -> None:
         outcome = answer.outcome
         headers = [*self._id(request_id), *_headers(answer.provider, answer.model, answer.strategy, answer.report)]
         if isinstance(outcome, Failure):
             shown = show(outcome)
-            body: Json = {"error": shown.error, "orchestrator": answer.report}
+            body = {**shape.error(shown.status, shown.error), "orchestrator": answer.report}
             await send_json(send, shown.status, body, [*headers, *shown.headers])
             return
         assert isinstance(outcome, Reply)
-        body = {**outcome.body, "provider": answer.provider, "orchestrator": answer.report}
-        if "usage" in body:
-            body["usage"] = with_cost(body["usage"], outcome)
-        await send_json(send, 200, body, headers)
+        await send_json(send, 200, speaker.whole(outcome.body, answer), headers)
 
 
 def _refused(wrong: UnknownSelector | BadChoice) -> Refused:

@@ -5,12 +5,15 @@ No pydantic here: this is the hot path, and what is unknown must reach the provi
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
 
-from orchestrator.types import Json, Request
+from orchestrator.asks import Answer
+from orchestrator.types import Failure, Json, Request
 from orchestrator.wire.http import Refused
+from orchestrator.wire.shape import Parsed
 
 CHARACTERS_PER_TOKEN = 4
 """OpenAI's rule of thumb for English: help.openai.com, "What are tokens and how to count them?"."""
@@ -20,14 +23,55 @@ MAX_DEPTH = 250
 """Levels of nesting in a body. orjson reads 1024 but writes only 254, and what is taken in has to be sent on."""
 
 
-class Chat(NamedTuple):
-    """A parsed request."""
+class ChatSpeaker:
+    """Chat completions, as they are (`Speaker`)."""
 
-    selector: str
-    request: Request
-    override: dict[str, Any] | None
-    include_usage: bool
-    user: str | None
+    def __init__(self, *, include_usage: bool = False) -> None:
+        self._include_usage = include_usage
+
+    def whole(self, body: Json, answer: Answer) -> Json:
+        """See `Speaker.whole`."""
+        said = {**body, "provider": answer.provider, "orchestrator": answer.report}
+        if "usage" in said:
+            said["usage"] = with_cost(said["usage"], answer)
+        return said
+
+    def chunks(self, chunks: Sequence[bytes]) -> bytes:
+        """See `Speaker.chunks`."""
+        return b"data: " + b"\n\ndata: ".join(chunks) + b"\n\n"
+
+    def end(self, last: Json, usage: Any, answer: Answer) -> bytes:
+        """See `Speaker.end`."""
+        parts = [orjson.dumps({**last, "provider": answer.provider, "orchestrator": answer.report})]
+        if self._include_usage:
+            head = {name: last[name] for name in ("id", "object", "created", "model") if name in last}
+            parts.append(orjson.dumps({**head, "choices": [], "usage": with_cost(usage, answer)}))
+        return self.chunks([*parts, b"[DONE]"])
+
+    def failed(self, error: Json, report: Json | None) -> bytes:
+        """See `Speaker.failed`."""
+        event = {"error": error} if report is None else {"error": error, "orchestrator": report}
+        return self.chunks([orjson.dumps(event)])
+
+
+class ChatShape:
+    """`POST /v1/chat/completions`."""
+
+    def parse(self, body: bytes, _headers: Mapping[bytes, bytes]) -> Parsed:
+        """See `Shape.parse`."""
+        return parse_chat(body)
+
+    def error(self, _status: int, error: Json) -> Json:
+        """See `Shape.error`."""
+        return {"error": error}
+
+
+def with_cost(usage: Any, answer: Answer) -> Json | None:
+    """The provider's usage object with `cost`: its own, or null where no price is known."""
+    if not isinstance(usage, dict):
+        return None
+    known = None if isinstance(answer.outcome, Failure) else answer.outcome.usage
+    return {**usage, "cost": None if known is None else known.cost_usd}
 
 
 def parse_object(body: bytes) -> Json:
@@ -63,44 +107,57 @@ def _too_deep(value: Json) -> bool:
     return False
 
 
-def parse_chat(body: bytes) -> Chat:
+def parse_chat(body: bytes) -> Parsed:
     """A chat completion request. Raises Refused (400) that names the field."""
     data = parse_object(body)
-    model = data.pop("model", None)
-    if not isinstance(model, str) or not model:
-        raise _wrong("model", "has to be a model's name, such as 'tier:fast' or 'openai/gpt-4o-mini'")
+    model = take_model(data)
     messages = data.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise _wrong("messages", "has to be a list of at least one message")
+        raise wrong("messages", "has to be a list of at least one message")
     characters = 0
     for position, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise _wrong(f"messages[{position}]", "has to be an object with a 'role'")
-        characters += _characters(message.get("content"))
-    stream = data.pop("stream", None)
-    if stream is not None and not isinstance(stream, bool):
-        raise _wrong("stream", "has to be true or false")
+            raise wrong(f"messages[{position}]", "has to be an object with a 'role'")
+        characters += characters_of(message.get("content"))
+    stream = take_flag(data, "stream")
     options = data.pop("stream_options", None)
     if options is not None and not isinstance(options, dict):
-        raise _wrong("stream_options", "has to be an object")
-    _check_scalars(data)
-    override = _override(data)
+        raise wrong("stream_options", "has to be an object")
+    check_scalars(data)
+    override = take_override(data)
     user = data.get("user")
     if options and stream:
         # What a provider may know besides the usage, which is asked for in any case.
         rest = {name: value for name, value in options.items() if name != "include_usage"}
         if rest:
             data["stream_options"] = rest
-    return Chat(
+    return Parsed(
         model,
-        Request(data, bool(stream), characters // CHARACTERS_PER_TOKEN + 3 * len(messages)),
+        Request(data, stream, characters // CHARACTERS_PER_TOKEN + 3 * len(messages)),
         override,
-        bool(options and options.get("include_usage")),
         user if isinstance(user, str) else None,
+        ChatSpeaker(include_usage=bool(options and options.get("include_usage"))),
     )
 
 
-def _characters(content: Any) -> int:
+def take_model(data: Json) -> str:
+    """Takes `model` out of a request. Raises Refused."""
+    model = data.pop("model", None)
+    if not isinstance(model, str) or not model:
+        raise wrong("model", "has to be a model's name, such as 'tier:fast' or 'openai/gpt-4o-mini'")
+    return model
+
+
+def take_flag(data: Json, name: str) -> bool:
+    """Takes a flag out of a request; absent or null is false. Raises Refused."""
+    flag = data.pop(name, None)
+    if flag is not None and not isinstance(flag, bool):
+        raise wrong(name, "has to be true or false")
+    return bool(flag)
+
+
+def characters_of(content: Any) -> int:
+    """The length of the text in a message's content."""
     if isinstance(content, str):
         return len(content)
     if isinstance(content, list):
@@ -110,26 +167,28 @@ def _characters(content: Any) -> int:
     return 0
 
 
-def _check_scalars(data: Json) -> None:
+def check_scalars(data: Json) -> None:
+    """Raises Refused for a number, or a list of stops, that no provider takes."""
     temperature = data.get("temperature")
     if temperature is not None and (isinstance(temperature, bool) or not isinstance(temperature, int | float)):
-        raise _wrong("temperature", "has to be a number")
+        raise wrong("temperature", "has to be a number")
     for name in ("n", "max_tokens", "max_completion_tokens"):
         value = data.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise _wrong(name, "has to be a whole number of at least 1")
+            raise wrong(name, "has to be a whole number of at least 1")
     stop = data.get("stop")
     if stop is not None and not isinstance(stop, str):
         if not isinstance(stop, list) or not all(isinstance(one, str) for one in stop):
-            raise _wrong("stop", "has to be a string or a list of strings")
+            raise wrong("stop", "has to be a string or a list of strings")
         if len(stop) > 4:
-            raise _wrong("stop", "has to have at most 4 entries")
+            raise wrong("stop", "has to have at most 4 entries")
 
 
-def _override(data: Json) -> dict[str, Any] | None:
+def take_override(data: Json) -> dict[str, Any] | None:
+    """Takes the request's own choice out of it. Raises Refused."""
     choice = data.pop("orchestrator", None)
     if choice is not None and not isinstance(choice, dict):
-        raise _wrong("orchestrator", "has to be an object")
+        raise wrong("orchestrator", "has to be an object")
     fallbacks, preferences = data.pop("models", None), data.pop("provider", None)
     if choice is None and fallbacks is None and preferences is None:
         return None
@@ -141,5 +200,6 @@ def _override(data: Json) -> dict[str, Any] | None:
     return override
 
 
-def _wrong(param: str, what: str) -> Refused:
+def wrong(param: str, what: str) -> Refused:
+    """What is wrong with a field."""
     return Refused(400, "invalid_request", f"'{param}' {what}", param=param)

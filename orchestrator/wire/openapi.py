@@ -91,6 +91,41 @@ _SCHEMAS: Json = {
         },
         "model", "messages", additionalProperties=True,
     ),
+    "Block": _object({"type": _TEXT}, "type", additionalProperties=True),
+    "Turn": _object(
+        {
+            "role": {"enum": ["user", "assistant"]},
+            "content": {"anyOf": [_TEXT, {"type": "array", "items": _ref("TextBlock")}]},
+        },
+        "role", "content",
+    ),
+    "TextBlock": _object(
+        {"type": {"const": "text"}, "text": _TEXT}, "type", "text",
+        description="Images, documents, calls of tools and their results are blocks as well, as Anthropic documents them",
+    ),
+    "MessagesRequest": _object(
+        {
+            "model": _SELECTOR, "messages": {"type": "array", "items": _ref("Turn"), "minItems": 1},
+            "max_tokens": {"type": "integer", "minimum": 1},
+            "system": {"anyOf": [_TEXT, {"type": "array", "items": _ref("TextBlock")}]},
+            "stream": {"type": ["boolean", "null"]}, "temperature": {"type": "number"}, "top_p": {"type": "number"},
+            "stop_sequences": {"type": "array", "items": _TEXT, "maxItems": 4},
+            "orchestrator": {"anyOf": [_ref("Choice"), {"type": "null"}]},
+        },
+        "model", "messages", "max_tokens",
+    ),
+    "MessagesAnswer": _object(
+        {
+            "type": {"const": "message"}, "role": {"const": "assistant"}, "id": _TEXT, "model": _TEXT,
+            "content": {"type": "array", "items": _ref("Block")}, "stop_reason": _TEXT, "orchestrator": _ref("Report"),
+            "usage": _object({"input_tokens": {"type": "integer"}, "output_tokens": {"type": "integer"}}),
+        },
+        "type", "role", "id", "model", "content", "stop_reason", "usage",
+    ),
+    "MessagesError": _object(
+        {"type": {"const": "error"}, "error": _object({"type": _TEXT, "message": _TEXT}, "type", "message")},
+        "type", "error",
+    ),
     "ChatAnswer": _object(
         {
             "model": _TEXT, "provider": _TEXT_OR_NULL, "choices": {"type": "array", "minItems": 1},
@@ -98,6 +133,45 @@ _SCHEMAS: Json = {
         },
         "choices", "orchestrator", additionalProperties=True,
     ),
+    "CompletionRequest": _object(
+        {
+            "model": _SELECTOR, "prompt": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 1}]},
+            "echo": {"type": "boolean"}, "stream": {"type": ["boolean", "null"]}, "max_tokens": _WHOLE_NUMBER,
+            "temperature": {"type": ["number", "null"]},
+            "logprobs": {"type": ["integer", "null"], "minimum": 0, "maximum": 5},
+            "orchestrator": {"anyOf": [_ref("Choice"), {"type": "null"}]},
+        },
+        "model", "prompt",
+    ),
+    "CompletionAnswer": _object(
+        {
+            "object": {"const": "text_completion"}, "orchestrator": _ref("Report"),
+            "choices": {"type": "array", "items": _object({"text": _TEXT, "index": {"type": "integer"}}, "text", "index")},
+        },
+        "object", "choices", "orchestrator",
+    ),
+    "EmbeddingsRequest": _object(
+        {
+            "model": _SELECTOR, "dimensions": _WHOLE_NUMBER,
+            "input": {"anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": 2048},
+                {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2048},
+            ]},
+            "encoding_format": {"enum": ["float", "base64"]},
+            "orchestrator": {"anyOf": [_ref("Choice"), {"type": "null"}]},
+        },
+        "model", "input",
+    ),
+    "EmbeddingsAnswer": _object(
+        {"data": {"type": "array", "items": _object({"embedding": {"type": ["array", "string"]}}, "embedding")},
+         "orchestrator": _ref("Report")},
+        "data", "orchestrator",
+    ),
+    "CountRequest": _object(
+        {"model": _SELECTOR, "messages": {"type": "array", "items": _ref("Turn"), "minItems": 1}}, "model", "messages"
+    ),
+    "Count": _object({"input_tokens": {"type": "integer"}, "estimate": {"type": "boolean"}}, "input_tokens"),
     "Model": _object(
         {"id": _TEXT, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": _TEXT}, "id", "object"
     ),
@@ -108,26 +182,43 @@ _SCHEMAS: Json = {
     "Pools": _object({"pools": {"type": "array", "items": {"type": "object"}}}, "pools"),
 }  # fmt: skip
 _ERROR = _ref("Error")
-_CHAT_ERRORS: Json = {
-    "400": _answer("Something is wrong with the request: `error.param` says where", _ERROR),
-    "404": _answer("There is no such model; the message has near names", _ERROR),
-    "413": _answer("The body is too large", _ERROR),
-    "429": _answer("Rate limited, or the queue is full; see `retry-after`", _ERROR),
-    "502": _answer("No candidate could answer; the message says why each could not", _ERROR),
-    "503": _answer("The application is being stopped, or providers are to be left alone for a while", _ERROR),
-    "504": _answer("No answer in time", _ERROR),
-    "default": _answer("A provider's own refusal, or an internal error", _ERROR),
-}
-_STREAM: Json = {
-    "schema": {
-        "type": "string",
-        "description": "server-sent events: chunks, then `[DONE]`; or an event with `error`, and no `[DONE]`",
+
+
+def _errors(schema: Json) -> Json:
+    return {
+        "400": _answer("Something is wrong with the request: `param` says where", schema),
+        "404": _answer("There is no such model; the message has near names", schema),
+        "413": _answer("The body is too large", schema),
+        "429": _answer("Rate limited, or the queue is full; see `retry-after`", schema),
+        "502": _answer("No candidate could answer; the message says why each could not", schema),
+        "503": _answer("The application is being stopped, or providers are to be left alone for a while", schema),
+        "504": _answer("No answer in time", schema),
+        "default": _answer("A provider's own refusal, or an internal error", schema),
     }
-}
+
+
+_STREAM: Json = {}
+"""A stream's events are described in words: a version of OpenAPI that has a place for them is not widely read yet."""
 
 
 def _operation(summary: str, answers: Json, **more: Any) -> Json:
     return {"summary": summary, "operationId": summary.lower().replace(" ", "_"), "responses": answers, **more}
+
+
+def _ask(summary: str, request: str, answer: str, *, stream: bool = True, error: str = "Error") -> Json:
+    streamed = {"text/event-stream": _STREAM} if stream else {}
+    said = "The answer"
+    if stream:
+        said += (
+            ": whole, or as server-sent events, where one that cannot be completed ends with an error and no clean end"
+        )
+    return {
+        "post": _operation(
+            summary,
+            {"200": _answer(said, _ref(answer), **streamed), **_errors(_ref(error))},
+            requestBody={"required": True, "content": {_JSON: {"schema": _ref(request)}}},
+        )
+    }
 
 
 def _get(summary: str, schema: Json, **answers: Json) -> Json:
@@ -136,13 +227,13 @@ def _get(summary: str, schema: Json, **answers: Json) -> Json:
 
 _NOT_READY: Json = {"503": _answer("Not ready, or being stopped", {"anyOf": [_ref("State"), _ERROR]})}
 _PATHS: Json = {
-    "/v1/chat/completions": {
-        "post": _operation(
-            "Chat completion",
-            {"200": _answer("The answer", _ref("ChatAnswer"), **{"text/event-stream": _STREAM}), **_CHAT_ERRORS},
-            requestBody={"required": True, "content": {_JSON: {"schema": _ref("ChatRequest")}}},
-        )
-    },
+    "/v1/chat/completions": _ask("Chat completion", "ChatRequest", "ChatAnswer"),
+    "/v1/completions": _ask("Completion", "CompletionRequest", "CompletionAnswer"),
+    "/v1/embeddings": _ask("Embeddings", "EmbeddingsRequest", "EmbeddingsAnswer", stream=False),
+    "/v1/messages": _ask("Message in Anthropic's shape", "MessagesRequest", "MessagesAnswer", error="MessagesError"),
+    "/v1/messages/count_tokens": _ask(
+        "Count tokens in Anthropic's shape", "CountRequest", "Count", stream=False, error="MessagesError"
+    ),
     "/v1/models": _get("List models", _ref("Models")),
     "/v1/models/{model}": {
         "parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}],

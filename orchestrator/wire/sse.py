@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import orjson
 
 from orchestrator.asks import Answer
 from orchestrator.dialects.openai import as_chunks
-from orchestrator.types import Failure, Finish, Json, Reply
+from orchestrator.types import Failure, Json, Reply
 from orchestrator.wire.errors import show
 from orchestrator.wire.http import Header, Send
+from orchestrator.wire.shape import Speaker
 
 _HEADERS: tuple[Header, ...] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -30,10 +28,12 @@ class SseSink:
     def __init__(
         self,
         send: Send,
+        speaker: Speaker,
         keepalive_s: float,
         headers: Callable[[str | None, str | None, str | None, Json | None], list[Header]],
     ) -> None:
         self._send = send
+        self._speaker = speaker
         self._keepalive_s = keepalive_s
         self._headers = headers
         self._loop = asyncio.get_running_loop()
@@ -69,7 +69,7 @@ class SseSink:
     async def send(self, chunks: Sequence[bytes]) -> None:
         """See `Sink.send`."""
         # Each write is a whole number of events, so a comment can stand between any two.
-        data = b"data: " + b"\n\ndata: ".join(chunks) + b"\n\n"
+        data = self._speaker.chunks(chunks)
         async with self._lock:
             await self._write(data)
 
@@ -82,34 +82,23 @@ class SseSink:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self._sent_s = self._loop.time()
 
-    async def finish(self, answer: Answer, *, include_usage: bool) -> None:
+    async def finish(self, answer: Answer) -> None:
         """The end of an answer whose headers may or may not have gone out. A failure must have been told apart before."""
         await self.quiet()
         outcome = answer.outcome
         if isinstance(outcome, Failure):
-            event = {"error": show(outcome).error, "orchestrator": answer.report}
-            await self._end(b"data: " + orjson.dumps(event) + b"\n\n")
-            return
-        parts: list[bytes] = []
-        if isinstance(outcome, Reply):
+            await self._end(self._speaker.failed(show(outcome).error, answer.report))
+        elif isinstance(outcome, Reply):
             await self.open(answer.provider or "", outcome.model, answer.strategy, answer.report)
             chunks, last = as_chunks(outcome.body)
-            parts += chunks
-            usage_body: Any = outcome.body.get("usage")
+            await self._end(self._speaker.chunks(chunks) + self._speaker.end(last, outcome.body.get("usage"), answer))
         else:
-            last, usage_body = outcome.last, outcome.usage_body
-        parts.append(orjson.dumps({**last, "provider": answer.provider, "orchestrator": answer.report}))
-        if include_usage:
-            usage = with_cost(usage_body, outcome)
-            head = {name: last[name] for name in ("id", "object", "created", "model") if name in last}
-            parts.append(orjson.dumps({**head, "choices": [], "usage": usage}))
-        parts.append(b"[DONE]")
-        await self._end(b"data: " + b"\n\ndata: ".join(parts) + b"\n\n")
+            await self._end(self._speaker.end(outcome.last, outcome.usage_body, answer))
 
     async def abort(self, error: Json) -> None:
-        """Ends a stream that has begun and cannot be completed: an error event, and no [DONE]."""
+        """Ends a stream that has begun and cannot be completed: an error event, and no clean end."""
         await self.quiet()
-        await self._end(b"data: " + orjson.dumps({"error": error}) + b"\n\n")
+        await self._end(self._speaker.failed(error, None))
 
     async def quiet(self) -> None:
         """No more comments: one that is on its way is waited for, after which `started` changes no more by itself.
@@ -130,10 +119,3 @@ class SseSink:
             # A caller that takes nothing any more would hold a comment, and with it the request, for ever.
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
-
-
-def with_cost(usage: Any, outcome: Reply | Finish) -> Json | None:
-    """The provider's usage object with `cost`: its own, or null where no price is known."""
-    if not isinstance(usage, dict):
-        return None
-    return {**usage, "cost": None if outcome.usage is None else outcome.usage.cost_usd}

@@ -30,7 +30,7 @@ CHECKS = [
 
 
 ALLOWED, FORBIDDEN = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
-ASKED = [*((path, ALLOWED) for path in METHODS), ("/v1/chat/completions", FORBIDDEN)]
+ASKED = [*((path, ALLOWED) for path in METHODS), ("/v1/chat/completions", FORBIDDEN), ("/v1/messages", FORBIDDEN)]
 
 
 @pytest.mark.parametrize(("path", "mode"), ASKED, ids=lambda value: getattr(value, "value", value))
@@ -50,5 +50,5 @@ def test_what_the_document_says(served: Served, path: str, mode: GenerationMode)
 
     ask()
     assert statuses
-    if path == "/v1/chat/completions":
+    if path in ("/v1/chat/completions", "/v1/messages"):
         assert (200 in statuses) == mode.is_positive, statuses

@@ -12,9 +12,24 @@ from hypothesis import strategies as st
 from orchestrator.config import settings
 from orchestrator.resilience import retry
 from orchestrator.resilience.breaker import Breaker
-from orchestrator.resilience.budget import Budget
+from orchestrator.resilience.budget import Budget, Turns
 from orchestrator.resilience.limits import Bucket
 from orchestrator.types import Failure, FailureKind
+
+
+def test_who_was_refused_comes_first() -> None:
+    """In the order of the refusals; who leaves is not waited for."""
+    turns = Turns(Budget(1.0, 0, floor_per_s=0))
+    a, b, c, d = (object() for _ in range(4))
+    assert [False, False, False] == [turns.take(one, 0) for one in (a, b, c)]
+    turns.budget.deposit(0)
+    assert [False, False, True] == [turns.take(one, 0) for one in (d, b, a)]
+    turns.leave(b)
+    turns.budget.deposit(0)
+    assert [False, True] == [turns.take(one, 0) for one in (d, c)]
+    turns.budget.deposit(0)
+    turns.budget.deposit(0)
+    assert [True, True] == [turns.take(one, 0) for one in (object(), d)]
 
 
 def test_extra_calls_stay_under_their_share() -> None:

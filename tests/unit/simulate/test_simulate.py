@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from orchestrator.config.settings import Latency, Replay, Simulate
-from orchestrator.simulate.answers import draw_s, last_user_text, pieces_of
+from orchestrator.simulate.answers import draw_s, instance_of, last_user_text, pieces_of
 from orchestrator.simulate.server import Server, start
 
 PARTS = [{"type": "text", "text": "two "}, {"type": "image_url"}, {"type": "text", "text": "parts"}]
@@ -172,3 +172,41 @@ def test_pieces_joined_are_the_text(sample: str) -> None:
 def test_the_last_user_message(messages: list[Any], expected: str) -> None:
     """Its text, its parts joined."""
     assert expected == last_user_text(messages)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"}, "age": {"type": "integer", "minimum": 18},
+        "tags": {"type": "array", "items": {"enum": ["x"]}},
+        "inner": {"$ref": "#/$defs/inner"}, "maybe": {"anyOf": [{"type": "number"}, {"type": "null"}]},
+    },
+    "$defs": {"inner": {"type": "object", "properties": {"flag": {"type": "boolean"}, "again": {"$ref": "#/$defs/none"}}}},
+}  # fmt: skip
+INSTANCE = {"name": "simulated", "age": 18, "tags": ["x"], "inner": {"flag": True, "again": {}}, "maybe": 1.0}
+
+
+async def test_a_schema_is_kept_to(sim: Server) -> None:
+    """The smallest instance; a schema that refers to itself ends."""
+    wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
+    assert INSTANCE == orjson.loads(text(await ask(sim, "chat", response_format=wanted)))
+    endless = {"type": "object", "properties": {"self": {"$ref": "#"}}}
+    assert isinstance(instance_of(endless), dict)
+
+
+async def test_tools_are_called_until_there_are_results(sim: Server) -> None:
+    """The first one, all of them by a knob, the one that is named, none where none may be."""
+    tools = [{"type": "function", "function": {"name": name, "parameters": SCHEMA}} for name in ("f", "g")]
+
+    async def called(model: str, **fields: Any) -> list[str]:
+        choice = (await ask(sim, model, tools=tools, **fields)).json()["choices"][0]
+        assert (choice["finish_reason"] == "tool_calls") == ("tool_calls" in choice["message"])
+        return [call["function"]["name"] for call in choice["message"].get("tool_calls", [])]
+
+    named = {"type": "function", "function": {"name": "g"}}
+    results = [{"role": "user", "content": "x"}, {"role": "tool", "tool_call_id": "1", "content": "y"}]
+    assert ["f"] == await called("chat")
+    assert ["f", "g"] == await called("parallel")
+    assert ["g"] == await called("chat", tool_choice=named)
+    assert [] == await called("chat", tool_choice="none")
+    assert [] == await called("chat", messages=results)

@@ -5,14 +5,20 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator.wire.chat import MAX_DEPTH, parse_chat, parse_object
+from orchestrator.wire.chat import MAX_DEPTH, ChatSpeaker, parse_chat, parse_object
 from orchestrator.wire.http import Refused
+from orchestrator.wire.shape import Parsed
 
 USER = [{"role": "user", "content": "12345678"}]
 
 
 def chat(**fields: Any) -> bytes:
     return orjson.dumps({"model": "tier:fast", "messages": USER, **fields})
+
+
+def asks_usage(parsed: Parsed) -> bool:
+    assert isinstance(parsed.speaker, ChatSpeaker)
+    return parsed.speaker._include_usage
 
 
 @pytest.mark.parametrize(
@@ -66,7 +72,7 @@ def test_routing_fields_are_taken_out_and_all_else_is_untouched() -> None:
     parsed = parse_chat(chat(**rest, stream=True, stream_options={"include_usage": True}))
     assert rest == parsed.request.body
     assert ("tier:fast", True, True, "u", None) == (
-        parsed.selector, parsed.request.stream, parsed.include_usage, parsed.user, parsed.override
+        parsed.selector, parsed.request.stream, asks_usage(parsed), parsed.user, parsed.override
     )  # fmt: skip
 
 
@@ -80,7 +86,10 @@ def test_the_requests_own_choice_is_gathered() -> None:
 def test_other_stream_options_reach_the_provider() -> None:
     """Only `include_usage` is ours."""
     parsed = parse_chat(chat(stream=True, stream_options={"include_usage": False, "include_obfuscation": False}))
-    assert (False, {"include_obfuscation": False}) == (parsed.include_usage, parsed.request.body["stream_options"])
+    assert (False, {"include_obfuscation": False}) == (
+        asks_usage(parsed),
+        parsed.request.body["stream_options"],
+    )
 
 
 @pytest.mark.parametrize(

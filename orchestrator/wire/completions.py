@@ -1,0 +1,146 @@
+"""`POST /v1/completions`: OpenAI's older shape, a prompt and its continuation, on models that chat.
+
+The prompt is asked as a user's message; what has no counterpart there (several prompts, tokens as numbers, `suffix`,
+`best_of`) is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from orchestrator.asks import Answer
+from orchestrator.types import Json, Request
+from orchestrator.wire.chat import (
+    CHARACTERS_PER_TOKEN,
+    ChatShape,
+    check_scalars,
+    parse_object,
+    take_flag,
+    take_model,
+    take_override,
+    with_cost,
+    wrong,
+)
+from orchestrator.wire.shape import Parsed
+
+
+class CompletionsShape(ChatShape):
+    """The shape; its errors are those of chat completions."""
+
+    def parse(self, body: bytes, _headers: Mapping[bytes, bytes]) -> Parsed:
+        """See `Shape.parse`."""
+        data = parse_object(body)
+        model, stream, override = take_model(data), take_flag(data, "stream"), take_override(data)
+        prompt, echo = _prompt(data.pop("prompt", None)), take_flag(data, "echo")
+        for name in ("suffix", "best_of"):
+            if data.pop(name, None) not in (None, 1):
+                raise wrong(name, "has no counterpart in models that chat")
+        logprobs = data.pop("logprobs", None)
+        if logprobs is not None:
+            if isinstance(logprobs, bool) or not isinstance(logprobs, int) or not 0 <= logprobs <= 20:
+                raise wrong("logprobs", "has to be a whole number of at most 20")
+            data |= {"logprobs": True, "top_logprobs": logprobs}
+        options = data.pop("stream_options", None)
+        if options is not None and not isinstance(options, dict):
+            raise wrong("stream_options", "has to be an object")
+        check_scalars(data)
+        chat = {**data, "messages": [{"role": "user", "content": prompt}]}
+        user = data.get("user")
+        return Parsed(
+            model,
+            Request(chat, stream, len(prompt) // CHARACTERS_PER_TOKEN + 3),
+            override,
+            user if isinstance(user, str) else None,
+            CompletionsSpeaker(prompt if echo else "", include_usage=bool(options and options.get("include_usage"))),
+        )
+
+
+def _prompt(given: Any) -> str:
+    if isinstance(given, list) and len(given) == 1:
+        given = given[0]
+    if isinstance(given, list) and given and isinstance(given[0], str):
+        raise wrong("prompt", "holds several prompts: send them one by one")
+    if isinstance(given, list):
+        raise wrong("prompt", "has to be text: tokens as numbers mean something to one model alone")
+    if not isinstance(given, str):
+        raise wrong("prompt", "has to be text")
+    return given
+
+
+class CompletionsSpeaker:
+    """Says a chat completion as a text completion (`Speaker`)."""
+
+    def __init__(self, echo: str, *, include_usage: bool) -> None:
+        self._echo = echo
+        self._include_usage = include_usage
+        self._echoed: set[int] = set()
+
+    def whole(self, body: Json, answer: Answer) -> Json:
+        """See `Speaker.whole`."""
+        choices = []
+        for choice in body["choices"]:
+            text = self._echo + (choice["message"].get("content") or "")
+            choices.append(_choice(choice, text, choice.get("finish_reason")))
+        said = {**body, "object": "text_completion", "choices": choices}
+        return {**said, "usage": with_cost(body.get("usage"), answer), **_beside(answer)}
+
+    def chunks(self, chunks: Sequence[bytes]) -> bytes:
+        """See `Speaker.chunks`."""
+        parts = []
+        for data in chunks:
+            chunk = orjson.loads(data)
+            choices = []
+            for choice in chunk["choices"]:
+                text, index = choice["delta"].get("content") or "", choice.get("index", 0)
+                if self._echo and index not in self._echoed:
+                    self._echoed.add(index)
+                    text = self._echo + text
+                if text:
+                    choices.append(_choice(choice, text, None))
+            if choices:
+                parts.append(orjson.dumps({**chunk, "object": "text_completion", "choices": choices}))
+        return _events(parts)
+
+    def end(self, last: Json, usage: Any, answer: Answer) -> bytes:
+        """See `Speaker.end`."""
+        said = {**last, "object": "text_completion"}
+        choices = [_choice(choice, "", choice.get("finish_reason")) for choice in last["choices"]]
+        parts = [orjson.dumps({**said, "choices": choices, **_beside(answer)})]
+        if self._include_usage:
+            parts.append(orjson.dumps({**said, "choices": [], "usage": with_cost(usage, answer)}))
+        return _events([*parts, b"[DONE]"])
+
+    def failed(self, error: Json, report: Json | None) -> bytes:
+        """See `Speaker.failed`."""
+        return _events([orjson.dumps({"error": error} | ({} if report is None else {"orchestrator": report}))])
+
+
+def _choice(choice: Json, text: str, reason: Any) -> Json:
+    return {"index": choice.get("index", 0), "text": text, "logprobs": _logprobs(choice), "finish_reason": reason}
+
+
+def _logprobs(choice: Json) -> Json | None:
+    """Those of a chat completion as those of a text completion."""
+    given = choice.get("logprobs")
+    rows = given.get("content") if isinstance(given, dict) else None
+    if not isinstance(rows, list):
+        return None
+    return {
+        "tokens": [row.get("token") for row in rows],
+        "token_logprobs": [row.get("logprob") for row in rows],
+        "top_logprobs": [
+            {top.get("token"): top.get("logprob") for top in row.get("top_logprobs") or []} for row in rows
+        ],
+        "text_offset": [],
+    }
+
+
+def _beside(answer: Answer) -> Json:
+    return {"provider": answer.provider, "orchestrator": answer.report}
+
+
+def _events(parts: Sequence[bytes]) -> bytes:
+    return b"data: " + b"\n\ndata: ".join(parts) + b"\n\n" if parts else b""

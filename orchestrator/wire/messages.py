@@ -1,0 +1,276 @@
+"""`POST /v1/messages`: Anthropic's shape on any provider (docs.anthropic.com/en/api/messages).
+
+A request becomes a chat completion. What it is in its own words goes along as `anthropic`, so that a model of Anthropic's
+gets exactly what was written; thinking, `top_k`, cache marks and server tools mean nothing to any other. An answer's blocks
+are made of the chat completion's, or are those that Anthropic gave, where the chat shape has no place for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from orchestrator.asks import Answer
+from orchestrator.dialects.messages import STOP, count
+from orchestrator.types import Json, Request
+from orchestrator.wire.chat import (
+    CHARACTERS_PER_TOKEN,
+    characters_of,
+    check_scalars,
+    parse_object,
+    take_flag,
+    take_model,
+    take_override,
+    wrong,
+)
+from orchestrator.wire.messages_stream import MessageEvents, usage_of_chat
+from orchestrator.wire.shape import Parsed
+
+_ERRORS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+_ALSO_CHAT = frozenset({"model", "stream", "max_tokens", "temperature", "top_p"})
+"""Fields that mean the same in both shapes: a tier's own values count where the request has none."""
+
+
+class MessagesShape:
+    """The shape."""
+
+    def parse(self, body: bytes, headers: Mapping[bytes, bytes]) -> Parsed:
+        """See `Shape.parse`."""
+        data = parse_object(body)
+        model, stream, override = take_model(data), take_flag(data, "stream"), take_override(data)
+        if "max_tokens" not in data:
+            raise wrong("max_tokens", "is missing: Anthropic's shape insists on it")
+        chat, characters = to_chat(data)
+        extension = {name: value for name, value in data.items() if name not in _ALSO_CHAT}
+        if betas := headers.get(b"anthropic-beta"):
+            extension["betas"] = [name.strip() for name in betas.decode("latin-1").split(",")]
+        chat["anthropic"] = extension
+        check_scalars(chat)
+        tokens = characters // CHARACTERS_PER_TOKEN + 3 * len(chat["messages"])
+        user = chat.get("user")
+        return Parsed(model, Request(chat, stream, tokens), override, user, MessagesSpeaker())
+
+    def error(self, status: int, error: Json) -> Json:
+        """See `Shape.error`. `code` and `param` are beyond Anthropic's."""
+        own = {name: error[name] for name in ("param", "code") if error.get(name) is not None}
+        return {
+            "type": "error",
+            "error": {"type": _ERRORS.get(status, "api_error"), "message": error["message"], **own},
+        }
+
+
+def to_chat(data: Json) -> tuple[Json, int]:
+    """A request of Anthropic's as a chat completion's body, and how many characters it has. Raises Refused."""
+    messages: list[Json] = []
+    if (system := data.get("system")) is not None:
+        messages.append({"role": "system", "content": _content(_blocks(system, "system"), "system")})
+    given = data.get("messages")
+    if not isinstance(given, list) or not given:
+        raise wrong("messages", "has to be a list of at least one message")
+    for position, message in enumerate(given):
+        where = f"messages[{position}]"
+        if not isinstance(message, dict) or message.get("role") not in ("user", "assistant", "system"):
+            raise wrong(where, "has to be an object with a 'role': user or assistant")
+        blocks = _blocks(message.get("content"), f"{where}.content")
+        messages += (
+            _assistant(blocks, where) if message["role"] == "assistant" else _user(blocks, message["role"], where)
+        )
+    chat: Json = {name: data[name] for name in ("max_tokens", "temperature", "top_p") if data.get(name) is not None}
+    chat["messages"] = messages
+    if stop := data.get("stop_sequences"):
+        chat["stop"] = stop
+    metadata = data.get("metadata")
+    if isinstance(metadata, dict) and isinstance(metadata.get("user_id"), str):
+        chat["user"] = metadata["user_id"]
+    _tools(data, chat)
+    config = data.get("output_config")
+    wanted = config.get("format") if isinstance(config, dict) else None
+    if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
+        schema = {"name": "answer", "schema": wanted.get("schema"), "strict": True}
+        chat["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return chat, sum(characters_of(message.get("content")) for message in messages)
+
+
+def _blocks(content: Any, where: str) -> list[Json]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
+        raise wrong(where, "has to be text, or a list of content blocks")
+    return content
+
+
+def _content(blocks: Sequence[Json], where: str) -> str | list[Json]:
+    """Blocks as the content of a chat message: text where they are text alone."""
+    parts = [_part(block, f"{where}[{i}]") for i, block in enumerate(blocks)]
+    if all(part.get("type") == "text" for part in parts):
+        return "\n\n".join(part["text"] for part in parts)
+    return parts
+
+
+def _part(block: Json, where: str) -> Json:
+    kind = block.get("type")
+    if kind == "text":
+        if not isinstance(block.get("text"), str):
+            raise wrong(where, "has to have a 'text'")
+        return {"type": "text", "text": block["text"]}
+    source = block.get("source")
+    if kind in ("image", "document") and isinstance(source, dict):
+        if source.get("type") == "text":
+            return {"type": "text", "text": str(source.get("data"))}
+        data = f"data:{source.get('media_type')};base64,{source.get('data')}"
+        url = source.get("url") if source.get("type") == "url" else data
+        if kind == "image":
+            return {"type": "image_url", "image_url": {"url": url}}
+        if source.get("type") == "base64":
+            return {"type": "file", "file": {"filename": block.get("title") or "document.pdf", "file_data": data}}
+    return block  # what the chat shape does not know, a provider may
+
+
+def _user(blocks: list[Json], role: str, where: str) -> list[Json]:
+    """Results of tools are messages of their own; images that came with them go along in what follows."""
+    messages: list[Json] = []
+    rest: list[Json] = []
+    for i, block in enumerate(blocks):
+        if block.get("type") != "tool_result":
+            rest.append(block)
+            continue
+        at = f"{where}.content[{i}].content"
+        inner = [] if block.get("content") is None else _blocks(block["content"], at)
+        text = [one for one in inner if one.get("type") == "text"]
+        rest += [one for one in inner if one.get("type") != "text"]
+        messages.append({"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": _content(text, at)})
+    if rest or not messages:
+        messages.append({"role": role, "content": _content(rest, f"{where}.content")})
+    return messages
+
+
+def _assistant(blocks: list[Json], where: str) -> list[Json]:
+    message: Json = {"role": "assistant"}
+    details, calls, rest = list[Json](), list[Json](), list[Json]()
+    for block in blocks:
+        match block.get("type"):
+            case "thinking":
+                said = {"text": block.get("thinking"), "signature": block.get("signature")}
+                details.append({"type": "reasoning.text", **said})
+            case "redacted_thinking":
+                details.append({"type": "reasoning.encrypted", "data": block.get("data")})
+            case "tool_use":
+                arguments = orjson.dumps(block.get("input") or {}).decode()
+                function = {"name": block.get("name"), "arguments": arguments}
+                calls.append({"id": block.get("id"), "type": "function", "function": function})
+            case _:
+                rest.append(block)
+    message["content"] = _content(rest, f"{where}.content") if rest or not calls else None
+    if calls:
+        message["tool_calls"] = calls
+    return [message | ({"reasoning_details": details} if details else {})]
+
+
+def _tools(data: Json, chat: Json) -> None:
+    tools = data.get("tools")
+    if tools is not None and (not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools)):
+        raise wrong("tools", "has to be a list of tools")
+    if tools:
+        chat["tools"] = [_tool(tool) for tool in tools]
+    choice = data.get("tool_choice")
+    if not tools or not isinstance(choice, dict):
+        return
+    kinds: dict[Any, Any] = {"auto": "auto", "any": "required", "none": "none"}
+    named = {"type": "function", "function": {"name": choice.get("name")}}
+    chat["tool_choice"] = named if choice.get("type") == "tool" else kinds.get(choice.get("type"), "auto")
+    if choice.get("disable_parallel_tool_use"):
+        chat["parallel_tool_calls"] = False
+
+
+def _tool(tool: Json) -> Json:
+    if tool.get("type", "custom") != "custom" or "input_schema" not in tool:
+        return tool
+    function = {"name": tool.get("name"), "parameters": tool["input_schema"]}
+    function |= {name: tool[name] for name in ("description", "strict") if tool.get(name) is not None}
+    return {"type": "function", "function": function}
+
+
+class MessagesSpeaker(MessageEvents):
+    """Says an answer as a message, whole or as events (`Speaker`)."""
+
+    def whole(self, body: Json, answer: Answer) -> Json:
+        """See `Speaker.whole`."""
+        choice = body["choices"][0]
+        own = body.get("anthropic") if isinstance(body.get("anthropic"), dict) else {}
+        assert own is not None
+        content = own.get("content") or content_of(choice["message"])
+        return {
+            "id": message_id(body.get("id")),
+            "type": "message",
+            "role": "assistant",
+            "model": body.get("model"),
+            "content": content,
+            "stop_reason": own.get("stop_reason") or STOP.get(choice.get("finish_reason"), "end_turn"),
+            "stop_sequence": own.get("stop_sequence"),
+            "usage": own.get("usage") or usage_of_chat(body.get("usage")),
+            "provider": answer.provider,
+            "orchestrator": answer.report,
+        }
+
+
+def content_of(message: Json) -> list[Json]:
+    """A chat message as blocks: thinking, text, calls of tools."""
+    blocks: list[Json] = []
+    details = message.get("reasoning_details")
+    for detail in details if isinstance(details, list) else []:
+        if isinstance(detail, dict) and detail.get("type") == "reasoning.text":
+            signature = detail.get("signature") or ""
+            blocks.append({"type": "thinking", "thinking": detail.get("text") or "", "signature": signature})
+        elif isinstance(detail, dict) and detail.get("type") == "reasoning.encrypted":
+            blocks.append({"type": "redacted_thinking", "data": detail.get("data")})
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    if not blocks and isinstance(thought, str) and thought:
+        blocks.append({"type": "thinking", "thinking": thought, "signature": ""})
+    text = message.get("content") or message.get("refusal")
+    if isinstance(text, list):
+        text = "".join(str(part.get("text") or "") for part in text if isinstance(part, dict))
+    if isinstance(text, str) and text:
+        blocks.append({"type": "text", "text": text})
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else []:
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            said = arguments_of(function.get("arguments"))
+            blocks.append({"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": said})
+    return blocks
+
+
+def arguments_of(text: Any) -> Json:
+    """The arguments of a call as an object. What a model wrote that is none is kept under `_raw`."""
+    try:
+        value = orjson.loads(text or "{}")
+    except (orjson.JSONDecodeError, TypeError):
+        value = None
+    return value if isinstance(value, dict) else {"_raw": text}
+
+
+def message_id(identity: Any) -> str:
+    """A message's identity, recognisable as one."""
+    text = identity if isinstance(identity, str) else "0"
+    return text if text.startswith("msg_") else f"msg_{text}"
+
+
+def count_tokens(body: bytes) -> Json:
+    """`POST /v1/messages/count_tokens`: an estimate, by four characters a token. Raises Refused."""
+    data = parse_object(body)
+    take_model(data)
+    chat, characters = to_chat(data)
+    tools = len(orjson.dumps(chat["tools"])) if "tools" in chat else 0
+    tokens = (characters + tools) // CHARACTERS_PER_TOKEN + 3 * len(chat["messages"])
+    return {"input_tokens": max(1, count(tokens)), "estimate": True}

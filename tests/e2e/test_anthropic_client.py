@@ -1,0 +1,101 @@
+"""Anthropic's official client against the endpoint, on a provider that speaks OpenAI's shape."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anthropic
+import httpx
+import pytest
+
+from bench.serving import Served
+
+HI: Any = [{"role": "user", "content": "hello there"}]
+TOOLS: Any = [
+    {"name": "weather", "description": "d", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}},
+    {"name": "time", "input_schema": {"type": "object", "properties": {}}},
+]  # fmt: skip
+
+
+@pytest.fixture
+async def client(served: Served) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    async with anthropic.AsyncAnthropic(base_url=served.root, api_key="none", max_retries=0, timeout=30) as client:
+        yield client
+
+
+async def test_a_message(client: anthropic.AsyncAnthropic) -> None:
+    """Text, counts, a reason to stop; and what the endpoint adds."""
+    message = await client.messages.create(model="tier:fallback", max_tokens=100, messages=HI, system="be brief")
+    (block,) = message.content
+    assert block.type == "text"
+    assert "You said: hello there" in block.text
+    assert ("message", "assistant", "end_turn") == (message.type, message.role, message.stop_reason)
+    assert message.usage.output_tokens > 0
+    extra = message.model_extra or {}
+    assert ("sim", "tier:fallback") == (extra["provider"], extra["orchestrator"]["selector"])
+
+
+async def test_a_limit(client: anthropic.AsyncAnthropic) -> None:
+    """What was cut off says so."""
+    message = await client.messages.create(model="sim/chat", max_tokens=3, messages=HI)
+    assert ("max_tokens", 3) == (message.stop_reason, message.usage.output_tokens)
+
+
+async def test_a_stream(client: anthropic.AsyncAnthropic) -> None:
+    """The same text, by the client's own accumulation."""
+    async with client.messages.stream(model="sim/echo", max_tokens=100, messages=HI) as stream:
+        text = "".join([part async for part in stream.text_stream])
+        final = await stream.get_final_message()
+    assert ("hello there", "end_turn") == (text, final.stop_reason)
+    assert final.content[0].type == "text"
+    assert (text, 2) == (final.content[0].text, final.usage.output_tokens)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_a_round_of_tools(client: anthropic.AsyncAnthropic, streamed: bool) -> None:
+    """Two calls side by side, their results, and the answer."""
+    asked: Any = {"model": "sim/parallel", "max_tokens": 100, "tools": TOOLS}
+    if streamed:
+        async with client.messages.stream(messages=HI, **asked) as stream:
+            message: Any = await stream.get_final_message()
+    else:
+        message = await client.messages.create(messages=HI, **asked)
+    calls = [block for block in message.content if block.type == "tool_use"]
+    assert ("tool_use", [("weather", {"city": "simulated"}), ("time", {})]) == (
+        message.stop_reason,
+        [(call.name, call.input) for call in calls],
+    )
+    results: Any = [{"type": "tool_result", "tool_use_id": call.id, "content": "sunny"} for call in calls]
+    turns = [*HI, {"role": "assistant", "content": message.content}, {"role": "user", "content": results}]
+    final = await client.messages.create(messages=turns, **asked)
+    assert final.content[0].type == "text"
+
+
+async def test_errors(client: anthropic.AsyncAnthropic) -> None:
+    """By the client's own exceptions, each with the reason."""
+    with pytest.raises(anthropic.NotFoundError, match="tier:fallback"):
+        await client.messages.create(model="tier:falback", max_tokens=5, messages=HI)
+    wrong: Any = [{"role": "x", "content": "y"}]
+    with pytest.raises(anthropic.BadRequestError, match=r"messages\[0\]"):
+        await client.messages.create(model="sim/chat", max_tokens=5, messages=wrong)
+    with pytest.raises(anthropic.RateLimitError):
+        await client.messages.create(model="up/limited", max_tokens=5, messages=HI)
+    with pytest.raises(anthropic.APIStatusError, match="cut"):
+        async with client.messages.stream(model="up/cut-2", max_tokens=5, messages=HI) as stream:
+            await stream.until_done()
+
+
+async def test_tokens_are_estimated(client: anthropic.AsyncAnthropic) -> None:
+    """Four characters a token; and the answer says that it is an estimate."""
+    counted = await client.messages.count_tokens(model="sim/chat", messages=[{"role": "user", "content": "x" * 400}])
+    assert (103, True) == (counted.input_tokens, (counted.model_extra or {})["estimate"])
+
+
+async def test_what_is_missing(served: Served) -> None:
+    """In Anthropic's shape, with the field."""
+    async with httpx.AsyncClient(base_url=served.root) as http:
+        refused = (await http.post("/v1/messages", json={"model": "sim/chat", "messages": HI})).json()
+    assert ("error", "invalid_request_error", "max_tokens") == (
+        refused["type"], refused["error"]["type"], refused["error"]["param"],
+    )  # fmt: skip
