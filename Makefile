@@ -33,7 +33,7 @@ bench: $(VENV)/installed-test
 	$(BIN)/python -m bench
 
 faults: $(VENV)/installed-test
-	$(BIN)/python -m bench.faults
+	$(BIN)/python -m bench.faults $(TIMES)
 
 tails: $(VENV)/installed-test
 	$(BIN)/python -m bench.tails

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ from orchestrator.config.load import load
 from orchestrator.errors import ConfigError
 
 READY_S = 120.0
+PORTS = range(20_000, 30_000)
 DRAIN_S = 5.0
 """How long requests that are in flight may take when it is told to stop."""
 STOP_S = 4.0
@@ -37,11 +39,19 @@ _log = logging.getLogger("orchestrator.serve")
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on now, and that the system gives to nobody of itself.
+
+    Ray's own services take whatever port they are given while a cluster starts: one of those (32768 and above on Linux)
+    may be gone by the time it is used.
+    """
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("no port between 20000 and 29999 is free")
 
 
 def flags(folder: str, mark: str) -> dict[str, str]:

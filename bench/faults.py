@@ -27,6 +27,8 @@ from tests.upstream import ENCODED, Upstream
 BOUND_S = 8.0
 """Longer than any time-out of the configuration below, and a second more."""
 TRIES = 3
+DOWN_S, COOLDOWN_S, FAILURES = 4.0, 1.0, 3
+"""Of the outage: how long it lasts, and the breaker of who has it."""
 NEVER_SENT = ("unreachable", "breaker_open", "paused")
 """Outcomes of attempts that no upstream can have seen."""
 CONFIG = """
@@ -41,6 +43,7 @@ providers:
   continues: {{<<: *up, model_options: {{"*": {{prefill: true}}}}}}
   locked: *up
   barred: *up
+  ill: {{<<: *up, breaker: {{failures: 3, window_s: 10, cooldown_s: 1}}}}
   nowhere: {{base_url: "http://127.0.0.1:1/v1", models: [], retry: {{attempts: 2, backoff_s: 0.05}}}}
 """
 
@@ -166,6 +169,36 @@ def read(text: str, *, stream: bool) -> tuple[str, Any, Any]:
     return said, None if clean else {"code": "no clean end"}, report
 
 
+async def outage(http: aiohttp.ClientSession, url: str, upstream: Upstream) -> Result:
+    """Healthy, down for a while, healthy: an answer every time, few calls into the dark, and back within a cooldown."""
+    upstream.log.clear()
+    upstream.forget()
+    model, bad = f"outage-{DOWN_S:g}", ""
+    body = {
+        "model": "x",
+        "messages": [{"role": "user", "content": "hi"}],
+        "orchestrator": {"models": [f"ill/{model}", GOOD]},
+    }
+    began_s = time.monotonic()
+    winners: list[tuple[float, str]] = []
+    while time.monotonic() - began_s < DOWN_S + 3 * COOLDOWN_S:
+        async with http.post(f"{url}/chat/completions", json=body) as answer:
+            said = await answer.json()
+            if answer.status != 200 or said["choices"][0]["message"]["content"] != "alpha beta gamma":
+                bad = f"FAILED: {answer.status}"
+            winners.append((time.monotonic() - began_s, said["orchestrator"]["winner"]))
+        await asyncio.sleep(0.1)
+    times = [one.started_s - began_s for one in upstream.attempts(model)]
+    dark = [at_s for at_s in times[1:] if at_s - times[1] < DOWN_S]
+    back_s = next((at_s for at_s, winner in winners if winner.startswith("ill") and at_s > times[1] + DOWN_S), None)
+    if len(dark) > FAILURES + TRIES + DOWN_S / COOLDOWN_S + 1:
+        bad = f"FAILED: {len(dark)} calls into the dark"
+    if back_s is None or back_s - times[1] - DOWN_S > COOLDOWN_S + 0.5:
+        bad = f"FAILED: back after {back_s} s"
+    gaps = [b - a for a, b in pairwise(dark[FAILURES + 1 :])]
+    return Result(bad or "rescued", time.monotonic() - began_s, [len(times), len(winners)], min(gaps, default=None))
+
+
 async def run(url: str, upstream: Upstream) -> int:
     """All rows; returns how many came out otherwise than they have to."""
     wrong = 0
@@ -183,12 +216,19 @@ async def run(url: str, upstream: Upstream) -> int:
                     f"| {row.what} | {kind} | {attempts} | {gap} | {result.seconds:.2f} s | {result.verdict}{note} |",
                     flush=True,
                 )
-    print(f"\n{wrong or 'none'} of {sum(len(row.kinds) for row in ROWS)} otherwise than they have to be")
+        result = await outage(http, url, upstream)
+        wrong += result.verdict != "rescued"
+        seen = f"{result.attempts[0]} for {result.attempts[1]} requests"
+        gap = "" if result.gap_s is None else f"{result.gap_s:.2f} s"
+        print(
+            f"| healthy, down {DOWN_S:g} s, healthy | whole | {seen} | {gap} | {result.seconds:.2f} s | {result.verdict} |"
+        )
+    print(f"\n{wrong or 'none'} of {sum(len(row.kinds) for row in ROWS) + 1} otherwise than they have to be")
     return wrong
 
 
-def main() -> int:
-    """Serves, misbehaves, and prints the table."""
+def main(times: int = 1) -> int:
+    """Serves, misbehaves, and prints the table, so many times."""
     upstream, loop = Upstream(), asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -198,7 +238,7 @@ def main() -> int:
         config.write_text(CONFIG.format(port=upstream.port))
         served = Served(config)
         try:
-            return 1 if asyncio.run(run(served.url, upstream)) else 0
+            return 1 if sum(asyncio.run(run(served.url, upstream)) for _ in range(times)) else 0
         finally:
             served.stop()
             asyncio.run_coroutine_threadsafe(upstream.stop(), loop).result(10)
@@ -208,4 +248,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 1))

@@ -12,14 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from actors.launch import free_port
 from actors.watchdog import MARK, marked
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Served:

@@ -37,6 +37,8 @@ class Upstream:
     peak: int = 0
     _server: asyncio.Server | None = None
     _counts: dict[str, int] = field(default_factory=dict)
+    _down: dict[str, float] = field(default_factory=dict)
+    """Since when a model has been down."""
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
@@ -49,6 +51,7 @@ class Upstream:
     def forget(self) -> None:
         """Faults that happen once happen again."""
         self._counts.clear()
+        self._down.clear()
 
     def attempts(self, model: str) -> list[Attempt]:
         """What came for one model."""
@@ -100,6 +103,11 @@ class Upstream:
             return False
         if name == "once" and count == 1:
             return _whole(writer, 500, '{"error": {"message": "try again"}}')
+        if name == "outage" and count > 1:
+            # Healthy, then down for so long, then healthy.
+            down_s = self._down.setdefault(model, time.monotonic())
+            if time.monotonic() - down_s < float(value):
+                return _whole(writer, *ERRORS["unavailable"])
         if name == "wait" and count == 1:
             return _whole(writer, *ERRORS["limited"], f"retry-after: {value}\r\n")
         if name in ERRORS:
