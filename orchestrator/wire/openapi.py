@@ -133,6 +133,22 @@ _SCHEMAS: Json = {
         },
         "choices", "orchestrator", additionalProperties=True,
     ),
+    "ResponseRequest": _object(
+        {
+            "model": _SELECTOR, "input": _TEXT, "instructions": _TEXT_OR_NULL, "stream": {"type": ["boolean", "null"]},
+            "max_output_tokens": _WHOLE_NUMBER, "temperature": _NUMBER_OR_NULL, "store": {"enum": [False, None]},
+            "orchestrator": {"anyOf": [_ref("Choice"), {"type": "null"}]},
+        },
+        "model", "input",
+        description="`input` may be a list of items as well, as OpenAI documents them; nothing is kept",
+    ),
+    "ResponseAnswer": _object(
+        {
+            "object": {"const": "response"}, "id": _TEXT, "model": _TEXT, "orchestrator": _ref("Report"),
+            "status": {"enum": ["completed", "incomplete"]}, "output": {"type": "array", "items": _ref("Block")},
+        },
+        "object", "id", "model", "status", "output", "orchestrator",
+    ),
     "CompletionRequest": _object(
         {
             "model": _SELECTOR, "prompt": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 1}]},
@@ -228,6 +244,7 @@ def _get(summary: str, schema: Json, **answers: Json) -> Json:
 _NOT_READY: Json = {"503": _answer("Not ready, or being stopped", {"anyOf": [_ref("State"), _ERROR]})}
 _PATHS: Json = {
     "/v1/chat/completions": _ask("Chat completion", "ChatRequest", "ChatAnswer"),
+    "/v1/responses": _ask("Response", "ResponseRequest", "ResponseAnswer"),
     "/v1/completions": _ask("Completion", "CompletionRequest", "CompletionAnswer"),
     "/v1/embeddings": _ask("Embeddings", "EmbeddingsRequest", "EmbeddingsAnswer", stream=False),
     "/v1/messages": _ask("Message in Anthropic's shape", "MessagesRequest", "MessagesAnswer", error="MessagesError"),

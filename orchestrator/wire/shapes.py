@@ -6,6 +6,7 @@ from orchestrator.wire.chat import ChatShape
 from orchestrator.wire.completions import CompletionsShape
 from orchestrator.wire.embeddings import EmbeddingsShape
 from orchestrator.wire.messages import MessagesShape
+from orchestrator.wire.responses import ResponsesShape
 from orchestrator.wire.shape import Shape
 
 CHAT: Shape = ChatShape()
@@ -13,6 +14,7 @@ SHAPES: dict[str, Shape] = {
     "/v1/chat/completions": CHAT,
     "/v1/completions": CompletionsShape(),
     "/v1/embeddings": EmbeddingsShape(),
+    "/v1/responses": ResponsesShape(),
     "/v1/messages": MessagesShape(),
 }
 

@@ -70,6 +70,8 @@ class SseSink:
         """See `Sink.send`."""
         # Each write is a whole number of events, so a comment can stand between any two.
         data = self._speaker.chunks(chunks)
+        if not data:
+            return  # nothing that this shape has a place for
         async with self._lock:
             await self._write(data)
 

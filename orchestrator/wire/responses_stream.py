@@ -1,0 +1,235 @@
+"""Chunks of a chat completion as the events of a response: items that are added, grow and are done, numbered throughout."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from orchestrator.asks import Answer
+from orchestrator.dialects.messages import count
+from orchestrator.types import Json
+from orchestrator.wire.shape import sse
+
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
+class ResponseEvents:
+    """The response as far as it has come. `begin`, then `take` each delta, then `finished`."""
+
+    def __init__(self, asked: Json) -> None:
+        self._asked = asked
+        self._response: Json = {}
+        self._events: list[bytes] = []
+        """Made, and not handed over yet."""
+        self._sequence = 0
+        self._open: str | None = None
+        """What the item is that grows: reasoning, message, or a tool call's index."""
+        self._calls: dict[str, int] = {}
+        """The place of each call among the items."""
+
+    def chunks(self, chunks: Sequence[bytes]) -> bytes:
+        """See `Speaker.chunks`."""
+        for data in chunks:
+            chunk = orjson.loads(data)
+            self.begin(chunk)
+            for choice in chunk["choices"]:
+                if choice.get("index", 0) == 0:
+                    self.take(choice["delta"])
+        return self._taken()
+
+    def end(self, last: Json, usage: Any, answer: Answer) -> bytes:
+        """See `Speaker.end`."""
+        self.begin(last)
+        response = self.finished(last["choices"][0].get("finish_reason"), usage, answer)
+        self._event(f"response.{response['status']}", response=response)
+        return self._taken()
+
+    def failed(self, error: Json, report: Json | None) -> bytes:
+        """See `Speaker.failed`. Clients that read events get `response.failed`; the official ones raise on `error`."""
+        self.begin({})
+        limited = error.get("type") == "rate_limit_error"
+        # Of a response's own error, OpenAI names few kinds; the event that follows has ours.
+        inner = {"code": "rate_limit_exceeded" if limited else "server_error", "message": error.get("message")}
+        response = {**self._response, "status": "failed", "error": inner}
+        self._event("response.failed", response=response | ({} if report is None else {"orchestrator": report}))
+        said = {name: error.get(name) for name in ("code", "message", "param")}
+        self._event("error", error=error, **said)
+        return self._taken()
+
+    def begin(self, head: Json) -> None:
+        """The first chunk, or a whole answer, says who answers."""
+        if self._response:
+            return
+        asked = self._asked
+        identity = str(head.get("id") or "0")
+        self._response = {
+            "id": identity if identity.startswith("resp_") else f"resp_{identity}",
+            "object": "response",
+            "created_at": count(head.get("created")) or int(time.time()),
+            "status": "in_progress",
+            "error": None,
+            "incomplete_details": None,
+            "model": head.get("model") or "",
+            "output": [],
+            "usage": None,
+            "store": False,
+            "background": False,
+            "previous_response_id": None,
+            "parallel_tool_calls": asked.get("parallel_tool_calls") is not False,
+            "tool_choice": asked.get("tool_choice") or "auto",
+            "tools": asked.get("tools") or [],
+            "text": asked.get("text") or {"format": {"type": "text"}},
+            "reasoning": asked.get("reasoning") or {"effort": None, "summary": None},
+            "truncation": "disabled",
+            "metadata": asked.get("metadata") or {},
+            **{
+                name: asked.get(name)
+                for name in ("instructions", "max_output_tokens", "max_tool_calls", "temperature", "top_p", "user")
+            },
+        }
+        self._event("response.created", response=self._response)
+        self._event("response.in_progress", response=self._response)
+
+    def take(self, delta: Json) -> None:
+        """What a delta adds."""
+        thought = delta.get("reasoning_content") or delta.get("reasoning")
+        if isinstance(thought, str) and thought:
+            self._grow("reasoning", {"type": "reasoning_text", "text": ""}, thought)
+        details = delta.get("reasoning_details")
+        for detail in details if isinstance(details, list) else []:
+            if isinstance(detail, dict) and detail.get("signature") and self._open == "reasoning":
+                self._item["encrypted_content"] = detail["signature"]
+        if isinstance(text := delta.get("content"), str) and text:
+            self._grow("message", {"type": "output_text", "text": "", "annotations": [], "logprobs": []}, text)
+        if isinstance(refusal := delta.get("refusal"), str) and refusal:
+            self._grow("message", {"type": "refusal", "refusal": ""}, refusal)
+        calls = delta.get("tool_calls")
+        for call in calls if isinstance(calls, list) else []:
+            if isinstance(call, dict):
+                self._call(call)
+
+    def finished(self, reason: Any, usage: Any, answer: Answer) -> Json:
+        """The whole response."""
+        self._done()
+        for place in self._calls.values():
+            self._call_done(place)
+        incomplete = _INCOMPLETE.get(str(reason))
+        self._response |= {
+            "status": "incomplete" if incomplete else "completed",
+            "incomplete_details": {"reason": incomplete} if incomplete else None,
+            "usage": _usage(usage),
+            "provider": answer.provider,
+            "orchestrator": answer.report,
+        }
+        return self._response
+
+    @property
+    def _output(self) -> list[Json]:
+        output: list[Json] = self._response["output"]
+        return output
+
+    @property
+    def _item(self) -> Json:
+        return self._output[-1]
+
+    def _at(self, place: int) -> Json:
+        return {"item_id": self._output[place]["id"], "output_index": place}
+
+    def _add(self, which: str, kind: str, **fields: Any) -> None:
+        self._done()
+        self._open = which
+        short = {"reasoning": "rs", "message": "msg", "function_call": "fc"}[kind]
+        identity = f"{short}_{self._response['id'].removeprefix('resp_')}_{len(self._output)}"
+        self._output.append({"type": kind, "id": identity, "status": "in_progress", **fields})
+        self._event("response.output_item.added", output_index=len(self._output) - 1, item=self._item)
+
+    def _grow(self, name: str, part: Json, text: str) -> None:
+        """Text, thoughts and refusals: parts of an item's content."""
+        if self._open != name:
+            more: Json = {"summary": [], "encrypted_content": None} if name == "reasoning" else {"role": "assistant"}
+            self._add(name, name, content=[], **more)
+        content, place = self._item["content"], len(self._output) - 1
+        if not content or content[-1]["type"] != part["type"]:
+            self._part_done()
+            content.append(part)
+            self._event(
+                "response.content_part.added", **self._at(place), content_index=len(content) - 1, part=dict(part)
+            )
+        held = "refusal" if part["type"] == "refusal" else "text"
+        content[-1][held] += text
+        rest: Json = {"logprobs": []} if part["type"] == "output_text" else {}
+        at = {**self._at(place), "content_index": len(content) - 1}
+        self._event(f"response.{content[-1]['type']}.delta", **at, delta=text, **rest)
+
+    def _part_done(self) -> None:
+        content = self._item.get("content")
+        if not content:
+            return
+        part, at = content[-1], {**self._at(len(self._output) - 1), "content_index": len(content) - 1}
+        held = "refusal" if part["type"] == "refusal" else "text"
+        more: Json = {"logprobs": []} if part["type"] == "output_text" else {}
+        self._event(f"response.{part['type']}.done", **at, **{held: part[held]}, **more)
+        self._event("response.content_part.done", **at, part=part)
+
+    def _call(self, call: Json) -> None:
+        name = f"call {call.get('index', 0)}"
+        function = call.get("function")
+        function = function if isinstance(function, dict) else {}
+        if name not in self._calls:
+            self._add(name, "function_call", call_id=call.get("id"), name=function.get("name"), arguments="")
+            self._calls[name] = len(self._output) - 1
+        if isinstance(arguments := function.get("arguments"), str) and arguments:
+            place = self._calls[name]
+            self._output[place]["arguments"] += arguments
+            self._event("response.function_call_arguments.delta", **self._at(place), delta=arguments)
+
+    def _call_done(self, place: int) -> None:
+        """Calls may grow side by side: all are done at the end."""
+        item = self._output[place]
+        item["arguments"] = item["arguments"] or "{}"
+        done = {"arguments": item["arguments"], "name": item["name"]}
+        self._event("response.function_call_arguments.done", **self._at(place), **done)
+        item["status"] = "completed"
+        self._event("response.output_item.done", output_index=place, item=item)
+
+    def _done(self) -> None:
+        """The item that is open, unless it is a call, has all it gets."""
+        if self._open in ("reasoning", "message"):
+            self._part_done()
+            self._item["status"] = "completed"
+            self._event("response.output_item.done", output_index=len(self._output) - 1, item=self._item)
+        self._open = None
+
+    def _event(self, kind: str, **fields: Any) -> None:
+        event = {"type": kind, "sequence_number": self._sequence, **fields}
+        self._sequence += 1
+        self._events.append(sse(kind.encode(), orjson.dumps(event)))
+
+    def _taken(self) -> bytes:
+        data = b"".join(self._events)
+        self._events.clear()
+        return data
+
+
+def _usage(usage: Any) -> Json | None:
+    if not isinstance(usage, dict):
+        return None
+    read, wrote = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
+    return {
+        "input_tokens": read,
+        "input_tokens_details": {
+            "cached_tokens": _detail(usage, "prompt_tokens_details", "cached_tokens"),
+            "cache_write_tokens": _detail(usage, "prompt_tokens_details", "cache_write_tokens"),
+        },
+        "output_tokens": wrote,
+        "output_tokens_details": {"reasoning_tokens": _detail(usage, "completion_tokens_details", "reasoning_tokens")},
+        "total_tokens": read + wrote,
+    }
+
+
+def _detail(usage: Json, holder: str, name: str) -> int:
+    details = usage.get(holder)
+    return count(details.get(name)) if isinstance(details, dict) else 0

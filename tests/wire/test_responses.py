@@ -1,0 +1,170 @@
+"""OpenAI's responses: what becomes of each item, by the types of the official SDK."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai.types.responses as types
+import orjson
+import pytest
+from pydantic import TypeAdapter
+
+from orchestrator.asks import Answer
+from orchestrator.dialects.openai import as_chunks
+from orchestrator.types import Reply
+from orchestrator.wire.http import Refused
+from orchestrator.wire.responses import ResponsesShape
+from orchestrator.wire.shape import Parsed
+from tests.upstream import completion
+
+EVENTS: TypeAdapter[Any] = TypeAdapter(types.ResponseStreamEvent)
+REPORT = {"request_id": "r", "attempts": []}
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+DETAIL = {"type": "reasoning.text", "text": "hm", "signature": "sig", "index": 0}
+
+
+def parse(**body: Any) -> Parsed:
+    return ResponsesShape().parse(orjson.dumps({"model": "a/b", "input": "x", **body}), {})
+
+
+ITEMS: dict[str, tuple[Any, list[dict[str, Any]]]] = {
+    "text": ("x", [{"role": "user", "content": "x"}]),
+    "a message": ([{"role": "developer", "content": "x"}], [{"role": "developer", "content": "x"}]),
+    "one part": ([{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]}],
+                 [{"role": "user", "content": "x"}]),
+    "parts": (
+        [{"role": "user", "content": [
+            {"type": "input_text", "text": "x"}, {"type": "input_image", "image_url": "https://x/y.png", "detail": "low"},
+            {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,aa"}]}],
+        [{"role": "user", "content": [
+            {"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "low"}},
+            {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,aa"}}]}]),
+    "a round of tools": (
+        [{"role": "user", "content": "x"},
+         {"type": "reasoning", "id": "rs", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}],
+          "encrypted_content": "sig"},
+         {"type": "message", "id": "m", "role": "assistant",
+          "content": [{"type": "output_text", "text": "so", "annotations": []}]},
+         {"type": "function_call", "id": "fc", "call_id": "c1", "name": "f", "arguments": '{"a":1}'},
+         {"type": "function_call", "call_id": "c2", "name": "g", "arguments": ""},
+         {"type": "function_call_output", "call_id": "c1", "output": "1"},
+         {"type": "function_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "2"}]}],
+        [{"role": "user", "content": "x"},
+         {"role": "assistant", "content": "so",
+          "reasoning_details": [{"type": "reasoning.text", "text": "hm", "signature": "sig"}],
+          "tool_calls": [CALL, {"id": "c2", "type": "function", "function": {"name": "g", "arguments": "{}"}}]},
+         {"role": "tool", "tool_call_id": "c1", "content": "1"},
+         {"role": "tool", "tool_call_id": "c2", "content": "2"}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ITEMS)
+def test_items_become_messages(name: str) -> None:
+    """What a model thought, said and called in a row is one turn."""
+    given, expected = ITEMS[name]
+    assert expected == parse(input=given).request.body["messages"]
+
+
+def test_other_fields() -> None:
+    """By their names in a chat completion; the unknown ones as they are."""
+    schema = {"type": "object"}
+    parsed = parse(
+        instructions="be brief", max_output_tokens=5, temperature=0.5, reasoning={"effort": "low"}, future=1, user="john",
+        text={"format": {"type": "json_schema", "name": "n", "schema": schema, "strict": True}, "verbosity": "low"},
+        tools=[{"type": "function", "name": "f", "parameters": schema, "strict": True}], store=False, top_logprobs=2,
+        tool_choice={"type": "function", "name": "f"}, parallel_tool_calls=False, include=[], stream=True,
+        orchestrator={"strategy": "race"},
+    )  # fmt: skip
+    assert {
+        "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "x"}],
+        "max_completion_tokens": 5, "temperature": 0.5, "reasoning_effort": "low", "future": 1, "user": "john",
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": True}},
+        "verbosity": "low", "logprobs": True, "top_logprobs": 2, "parallel_tool_calls": False,
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": schema, "strict": True}}],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+    } == parsed.request.body  # fmt: skip
+    assert (True, {"strategy": "race"}, "john") == (parsed.request.stream, parsed.override, parsed.user)
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a memory": ({"previous_response_id": "resp_1"}, "previous_response_id"),
+    "a conversation": ({"conversation": "c"}, "conversation"),
+    "later": ({"background": True}, "background"),
+    "a template": ({"prompt": {"id": "p"}}, "prompt"),
+    "kept": ({"store": True}, "store"),
+    "no input": ({"input": None}, "input"),
+    "an item that is none": ({"input": ["x"]}, "input[0]"),
+    "a reference": ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
+    "a role": ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role"),
+    "content": ({"input": [{"role": "user", "content": 3}]}, "input[0].content"),
+    "a file by name": ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]},
+                       "input[0].content[0]"),
+    "a text without": ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input[0].content[0]"),
+    "instructions": ({"instructions": 3}, "instructions"),
+    "tools": ({"tools": "x"}, "tools"),
+    "a tool of OpenAI's": ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+    "a limit": ({"max_output_tokens": 0}, "max_output_tokens"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_says_where(name: str) -> None:
+    """By the name of the field."""
+    fields, param = WRONG[name]
+    with pytest.raises(Refused) as refused:
+        parse(**fields)
+    assert (400, param) == (refused.value.status, refused.value.param)
+
+
+MESSAGES: dict[str, tuple[dict[str, Any], str, list[str], str]] = {
+    "text": ({"content": "alpha"}, "stop", ["message"], "completed"),
+    "a refusal": ({"content": None, "refusal": "no"}, "content_filter", ["message"], "incomplete"),
+    "all of it": ({"content": "alpha", "reasoning_content": "hm", "reasoning_details": [DETAIL],
+                   "tool_calls": [CALL, {**CALL, "id": "c2"}]}, "tool_calls",
+                  ["reasoning", "message", "function_call", "function_call"], "completed"),
+    "nothing": ({"content": ""}, "length", [], "incomplete"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_an_answer(name: str) -> None:
+    """Whole and streamed come to the same, and each event is one that the official client knows."""
+    message, reason, kinds, status = MESSAGES[name]
+    body = completion("m")
+    body["choices"][0] |= {"message": {"role": "assistant", **message}, "finish_reason": reason}
+    answer = Answer(Reply(body, "m"), REPORT, "first", "p", "m")
+    whole = parse().speaker.whole(body, answer)
+    types.Response.model_validate(whole, strict=True)
+    assert (kinds, status, "p") == ([item["type"] for item in whole["output"]], whole["status"], whole["provider"])
+    chunks, last = as_chunks(body)
+    speaker = parse(stream=True).speaker
+    said = speaker.chunks(chunks) + speaker.end(last, body["usage"], answer)
+    events = [orjson.loads(part.split(b"data: ")[1]) for part in said.split(b"\n\n") if part]
+    for event in events:
+        EVENTS.validate_python(event)
+    assert list(range(len(events))) == [event["sequence_number"] for event in events]
+    assert (f"response.{status}", whole["output"]) == (events[-1]["type"], events[-1]["response"]["output"])
+    added = [event for event in events if event["type"] == "response.output_item.added"]
+    done = [event for event in events if event["type"] == "response.output_item.done"]
+    assert (len(kinds), whole["output"]) == (
+        len(added),
+        [one["item"] for one in sorted(done, key=lambda e: int(e["output_index"]))],
+    )
+    if name == "all of it":
+        assert ("sig", '{"a":1}', "c2") == (
+            whole["output"][0]["encrypted_content"], whole["output"][2]["arguments"], whole["output"][3]["call_id"],
+        )  # fmt: skip
+
+
+def test_a_stream_that_fails() -> None:
+    """Known events to the end, also when nothing had been said."""
+    said = parse().speaker.failed({"message": "gone", "code": "stream_cut", "param": None}, REPORT)
+    events = [orjson.loads(part.split(b"data: ")[1]) for part in said.split(b"\n\n") if part]
+    assert ["response.created", "response.in_progress", "response.failed", "error"] == [
+        event["type"] for event in events
+    ]
+    for event in events:
+        EVENTS.validate_python(event)
+    assert ("server_error", "stream_cut", "gone") == (
+        events[2]["response"]["error"]["code"], events[3]["code"], events[3]["message"],
+    )  # fmt: skip
