@@ -38,6 +38,7 @@ providers:
     base_url: http://127.0.0.1:{port}/v1
     models: [ok]
 tiers:
+  plain: {{strategy: first, models: [sim/chat]}}
   first: {{strategy: first, models: [sim/chat]}}
   fallback: [up/unavailable, sim/chat]
   race: {{strategy: race, models: [sim/latency-0.05, sim/latency-5]}}

@@ -93,3 +93,39 @@ def _streamed(text: str) -> tuple[str, str]:
     chunks = [json.loads(event) for event in events[:-1]]
     said = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
     return chunks[-1]["provider"], said
+
+
+SHAPES: dict[str, tuple[str, Any, Any]] = {
+    "chat": (
+        "chat/completions",
+        lambda prompt: {"messages": [{"role": "user", "content": prompt}]},
+        lambda body: body["choices"][0]["message"]["content"],
+    ),
+    "completions": ("completions", lambda prompt: {"prompt": prompt}, lambda body: body["choices"][0]["text"]),
+    "responses": (
+        "responses",
+        lambda prompt: {"input": prompt},
+        lambda body: "".join(part["text"] for item in body["output"] for part in item["content"]),
+    ),
+    "messages": (
+        "messages",
+        lambda prompt: {"max_tokens": 4096, "messages": [{"role": "user", "content": prompt}]},
+        lambda body: "".join(block["text"] for block in body["content"]),
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_60_answers_in_each_shape(replayed: Served, shape: str) -> None:
+    """The same texts, whichever shape they are asked for in."""
+    path, asked, said = SHAPES[shape]
+    name, (model, recording) = NAMES[0], next(iter(MODELS.items()))
+    recorded = {row["id"]: row["output"] for row in _rows(recording)}
+    async with httpx.AsyncClient(base_url=replayed.root, timeout=60) as http:
+
+        async def ask(question: Any) -> None:
+            body = {"model": f"{name}/{model}", **asked(question["prompt"])}
+            answer = await http.post(f"/v1/{path}", json=body)
+            assert recorded[question["id"]] == said(answer.json())
+
+        await asyncio.gather(*map(ask, _rows(DATA / "questions.jsonl")[:60]))
