@@ -96,7 +96,7 @@ ROWS = (
     Row("cut, and the second continues", ("bad/cut-1", "continues/prefill"), kinds=STREAMED),
     Row("cut, and the second answers otherwise", ("bad/cut-3", "good/other"), "clean error", "stream_cut", kinds=STREAMED),
     Row("cut, and the second will not continue", ("bad/cut-1", "continues/ok"), "clean error", "stream_cut", kinds=STREAMED),
-    Row("an answer of 20 MB", ("bad/huge", GOOD), text=ENCODED["huge"]),
+    Row("an answer of 20 MB", ("good/huge", GOOD), text=ENCODED["huge"]),
     Row("an event of 1 MB", ("bad/bigevent", GOOD), kinds=STREAMED, text=ENCODED["bigevent"]),
     Row("byte by byte, UTF-8 split", ("bad/bytes", GOOD), kinds=STREAMED, text=ENCODED["bytes"]),
     Row("CRLF", ("bad/crlf", GOOD), kinds=STREAMED, text=ENCODED["crlf"]),

@@ -32,6 +32,9 @@ from orchestrator.resilience.latency import Latencies, Quantiles
 from orchestrator.transport import Response, Transport, TransportError
 from orchestrator.types import Failure, FailureKind, Json, Reply, Request, Try
 
+_LACKING = {"tools": "it calls no tools", "images": "it sees no images", "json_schema": "it keeps to no schema"}
+SURELY = 1.25
+"""A request is not sent whose tokens, which are estimated, are more than a model takes by this factor."""
 RETRY_SHARE = 0.2
 """Retries and hedges stay under a fifth of the calls: Finagle's default."""
 
@@ -115,6 +118,8 @@ class Endpoint:
         started_s = self._clock()
         deadline_s = started_s + self.provider.timeouts.total_s
         tries: list[Try] = []
+        if (lacking := self._lacking(request, model)) is not None:
+            return failed(self.provider, Failure(FailureKind.UNSUPPORTED, lacking), model, ())
         if not extra:
             self._budget.deposit(started_s)
         elif not self._budget.take(started_s):
@@ -140,6 +145,17 @@ class Endpoint:
                 return failed(self.provider, outcome, model, tuple(tries))
             if wait_s:
                 await asyncio.sleep(wait_s)
+
+    def _lacking(self, request: Request, model: str) -> str | None:
+        """What the model is known not to be able to do, and the request needs. What is not known is tried."""
+        options = self.provider.options_of(model)
+        for need in request.needs:
+            if getattr(options, need) is False:
+                return _LACKING[need]
+        most = options.context_tokens
+        if most is not None and request.input_tokens > most * SURELY:
+            return f"it takes {most} tokens, and the request has about {request.input_tokens}"
+        return None
 
     async def _try(
         self, request: Request, model: str, permit: Permit, started_s: float, deadline_s: float, tries: list[Try]

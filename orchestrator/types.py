@@ -43,6 +43,8 @@ class Request(NamedTuple):
     """Go on from here: what is streamed is only what comes after this text."""
     operation: Literal["chat", "embeddings"] = "chat"
     """What is asked for; `body` is OpenAI's shape of it."""
+    needs: tuple[str, ...] = ()
+    """What a model has to be able to do for it, by the names of its options: `tools`, `images`, `json_schema`."""
 
 
 class Usage(NamedTuple):

@@ -114,11 +114,9 @@ def parse_chat(body: bytes) -> Parsed:
     messages = data.get("messages")
     if not isinstance(messages, list) or not messages:
         raise wrong("messages", "has to be a list of at least one message")
-    characters = 0
     for position, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise wrong(f"messages[{position}]", "has to be an object with a 'role'")
-        characters += characters_of(message.get("content"))
     stream = take_flag(data, "stream")
     options = data.pop("stream_options", None)
     if options is not None and not isinstance(options, dict):
@@ -133,11 +131,34 @@ def parse_chat(body: bytes) -> Parsed:
             data["stream_options"] = rest
     return Parsed(
         model,
-        Request(data, stream, characters // CHARACTERS_PER_TOKEN + 3 * len(messages)),
+        chat_request(data, stream=stream),
         override,
         user if isinstance(user, str) else None,
         ChatSpeaker(include_usage=bool(options and options.get("include_usage"))),
     )
+
+
+def chat_request(chat: Json, *, stream: bool) -> Request:
+    """The request of a chat completion's body: how long it is, by four characters a token, and what it needs."""
+    characters, images = 0, False
+    for message in chat["messages"]:
+        content = message.get("content")
+        if isinstance(content, str):
+            characters += len(content)
+        elif isinstance(content, list):
+            for part in content:
+                if isinstance(part, dict):
+                    text = part.get("text")
+                    characters += len(text) if isinstance(text, str) else 0
+                    images = images or part.get("type") in ("image_url", "image")
+    needs: tuple[str, ...] = ("images",) if images else ()
+    if tools := chat.get("tools"):
+        needs += ("tools",)
+        characters += sum(map(len, map(str, tools))) if isinstance(tools, list) else 0
+    wanted = chat.get("response_format")
+    if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
+        needs += ("json_schema",)
+    return Request(chat, stream, characters // CHARACTERS_PER_TOKEN + 3 * len(chat["messages"]), needs=needs)
 
 
 def take_model(data: Json) -> str:
@@ -154,17 +175,6 @@ def take_flag(data: Json, name: str) -> bool:
     if flag is not None and not isinstance(flag, bool):
         raise wrong(name, "has to be true or false")
     return bool(flag)
-
-
-def characters_of(content: Any) -> int:
-    """The length of the text in a message's content."""
-    if isinstance(content, str):
-        return len(content)
-    if isinstance(content, list):
-        return sum(
-            len(part["text"]) for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
-        )
-    return 0
 
 
 def check_scalars(data: Json) -> None:

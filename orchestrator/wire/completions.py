@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 
 from orchestrator.asks import Answer
-from orchestrator.types import Json, Request
+from orchestrator.types import Json
 from orchestrator.wire.chat import (
-    CHARACTERS_PER_TOKEN,
     ChatShape,
+    chat_request,
     check_scalars,
     parse_object,
     take_flag,
@@ -51,7 +51,7 @@ class CompletionsShape(ChatShape):
         user = data.get("user")
         return Parsed(
             model,
-            Request(chat, stream, len(prompt) // CHARACTERS_PER_TOKEN + 3),
+            chat_request(chat, stream=stream),
             override,
             user if isinstance(user, str) else None,
             CompletionsSpeaker(prompt if echo else "", include_usage=bool(options and options.get("include_usage"))),

@@ -13,11 +13,10 @@ from typing import Any
 import orjson
 
 from orchestrator.asks import Answer
-from orchestrator.dialects.messages import STOP, count
-from orchestrator.types import Json, Request
+from orchestrator.dialects.messages import STOP
+from orchestrator.types import Json
 from orchestrator.wire.chat import (
-    CHARACTERS_PER_TOKEN,
-    characters_of,
+    chat_request,
     check_scalars,
     parse_object,
     take_flag,
@@ -51,15 +50,13 @@ class MessagesShape:
         model, stream, override = take_model(data), take_flag(data, "stream"), take_override(data)
         if "max_tokens" not in data:
             raise wrong("max_tokens", "is missing: Anthropic's shape insists on it")
-        chat, characters = to_chat(data)
+        chat = to_chat(data)
         extension = {name: value for name, value in data.items() if name not in _ALSO_CHAT}
         if betas := headers.get(b"anthropic-beta"):
             extension["betas"] = [name.strip() for name in betas.decode("latin-1").split(",")]
         chat["anthropic"] = extension
         check_scalars(chat)
-        tokens = characters // CHARACTERS_PER_TOKEN + 3 * len(chat["messages"])
-        user = chat.get("user")
-        return Parsed(model, Request(chat, stream, tokens), override, user, MessagesSpeaker())
+        return Parsed(model, chat_request(chat, stream=stream), override, chat.get("user"), MessagesSpeaker())
 
     def error(self, status: int, error: Json) -> Json:
         """See `Shape.error`. `code` and `param` are beyond Anthropic's."""
@@ -70,8 +67,8 @@ class MessagesShape:
         }
 
 
-def to_chat(data: Json) -> tuple[Json, int]:
-    """A request of Anthropic's as a chat completion's body, and how many characters it has. Raises Refused."""
+def to_chat(data: Json) -> Json:
+    """A request of Anthropic's as a chat completion's body. Raises Refused."""
     messages: list[Json] = []
     if (system := data.get("system")) is not None:
         messages.append({"role": "system", "content": _content(_blocks(system, "system"), "system")})
@@ -99,7 +96,7 @@ def to_chat(data: Json) -> tuple[Json, int]:
     if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
         schema = {"name": "answer", "schema": wanted.get("schema"), "strict": True}
         chat["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return chat, sum(characters_of(message.get("content")) for message in messages)
+    return chat
 
 
 def _blocks(content: Any, where: str) -> list[Json]:
@@ -270,7 +267,4 @@ def count_tokens(body: bytes) -> Json:
     """`POST /v1/messages/count_tokens`: an estimate, by four characters a token. Raises Refused."""
     data = parse_object(body)
     take_model(data)
-    chat, characters = to_chat(data)
-    tools = len(orjson.dumps(chat["tools"])) if "tools" in chat else 0
-    tokens = (characters + tools) // CHARACTERS_PER_TOKEN + 3 * len(chat["messages"])
-    return {"input_tokens": max(1, count(tokens)), "estimate": True}
+    return {"input_tokens": chat_request(to_chat(data), stream=False).input_tokens, "estimate": True}

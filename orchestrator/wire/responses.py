@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.asks import Answer
-from orchestrator.types import Json, Request
+from orchestrator.types import Json
 from orchestrator.wire.chat import (
-    CHARACTERS_PER_TOKEN,
     ChatShape,
-    characters_of,
+    chat_request,
     check_scalars,
     parse_object,
     take_flag,
@@ -58,12 +57,10 @@ class ResponsesShape(ChatShape):
         chat |= _tools(data)
         chat |= _format(data)
         check_scalars(chat)
-        characters = sum(characters_of(message.get("content")) for message in chat["messages"])
-        tokens = characters // CHARACTERS_PER_TOKEN + 3 * len(chat["messages"])
         user = data.get("user")
         return Parsed(
             model,
-            Request(chat, stream, tokens),
+            chat_request(chat, stream=stream),
             override,
             user if isinstance(user, str) else None,
             ResponsesSpeaker(data),

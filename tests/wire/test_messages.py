@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import anthropic.types
@@ -12,6 +13,7 @@ import pytest
 from orchestrator.endpoint import Endpoint
 from orchestrator.transport import Transport
 from tests.unit.dialects.test_anthropic import BLOCKS, END, MESSAGE, SEARCH, START, STREAM, block, wire
+from tests.upstream import Upstream
 from tests.wire.conftest import Serve, Stack
 from tests.wire.test_stack import events
 
@@ -214,3 +216,51 @@ async def test_what_is_wrong_says_where(both: Stack, claude: Claude, name: str) 
     error = answer.json()["error"]
     assert (400, "invalid_request_error", param) == (answer.status_code, error["type"], error["param"])
     assert [] == claude.asked
+
+
+async def test_a_race_over_both_in_every_shape(both: Stack, claude: Claude, upstream: Upstream) -> None:
+    """Whoever wins, the answer is in the caller's shape: whole and streamed."""
+    provider = both.config.providers["away"]
+    await both.pools.endpoints["away"].aclose()
+    both.pools.endpoints["away"] = Endpoint(replace(provider, base_url=f"http://127.0.0.1:{upstream.port}/v1"), ())
+    asked: dict[str, dict[str, Any]] = {
+        "chat/completions": {"messages": [HI]}, "completions": {"prompt": "hi"}, "responses": {"input": "hi"},
+        "messages": {"messages": [HI], "max_tokens": 9},
+    }  # fmt: skip
+    for winner, text, models in (("claude", "Hel", ["away/silent", "claude/claude-x"]),
+                                 ("away", "alpha", ["away/ok", "away/silent"])):  # fmt: skip
+        for path, fields in asked.items():
+            body = {"model": "x", "orchestrator": {"strategy": "race", "models": models}, **fields}
+            whole = (await both.http.post(f"/v1/{path}", json=body)).json()
+            assert (winner, True) == (whole["provider"], text in orjson.dumps(whole).decode()), path
+            streamed = (await both.http.post(f"/v1/{path}", json={**body, "stream": True})).text
+            assert (True, True) == (f'"provider":"{winner}"' in streamed, text in streamed), path
+    assert len(claude.asked) == 8
+
+
+CAN: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "tools": ({"tools": False}, {"tools": [{"type": "function", "function": {"name": "f"}}]}, "calls no tools"),
+    "images": ({"images": False}, {"messages": [{"role": "user", "content": [
+        {"type": "image_url", "image_url": {"url": "https://x/y.png"}}]}]}, "sees no images"),
+    "a schema": ({"json_schema": False}, {"response_format": {"type": "json_schema", "json_schema": {}}},
+                 "keeps to no schema"),
+    "length": ({"context_tokens": 100}, {"messages": [{"role": "user", "content": "x" * 800}]}, "takes 100 tokens"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CAN)
+async def test_a_model_that_cannot_is_passed_over(serve: Serve, upstream: Upstream, name: str) -> None:
+    """Without being asked, and the attempts say why; alone, it is refused with what is lacking; others are asked."""
+    options, fields, why = CAN[name]
+    any_ = {"base_url": f"http://127.0.0.1:{upstream.port}/v1", "models": []}
+    stack = await serve({"providers": {"plain": {**any_, "model_options": {"*": options}}, "able": any_}})
+    passed = (await stack.chat("x", orchestrator={"models": ["plain/ok-1", "able/ok-2"]}, **fields)).json()
+    assert ("able/ok-2", ["unsupported", "ok"]) == (
+        passed["orchestrator"]["winner"], [one["outcome"] for one in passed["orchestrator"]["attempts"]],
+    )  # fmt: skip
+    alone = await stack.chat("plain/ok-1", **fields)
+    assert (400, "unsupported", True) == (
+        alone.status_code, alone.json()["error"]["code"], why in alone.json()["error"]["message"],
+    )  # fmt: skip
+    assert [] == upstream.attempts("ok-1")
+    assert 200 == (await stack.chat("plain/ok-1")).status_code
