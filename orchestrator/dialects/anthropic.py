@@ -25,7 +25,7 @@ from orchestrator.config.settings import ModelOptions
 from orchestrator.dialects.anthropic_request import Unsupported, encode
 from orchestrator.dialects.anthropic_stream import EventDecoder
 from orchestrator.dialects.base import HttpCall
-from orchestrator.dialects.failures import classify, error_within, of_error
+from orchestrator.dialects.failures import answer_of, classify
 from orchestrator.dialects.messages import FINISH, usage_body
 from orchestrator.dialects.openai import usage_of
 from orchestrator.types import Failure, FailureKind, Json, Reply, Request
@@ -58,14 +58,10 @@ class Anthropic:
         """See `Dialect.decode`."""
         if status != 200:
             return classify(status, headers, content)
-        try:
-            body = orjson.loads(content)
-        except orjson.JSONDecodeError:
-            what = "an empty body" if not content.strip() else "a body that is not JSON"
-            return Failure(FailureKind.BAD_ANSWER, f"HTTP 200 with {what}", status=200)
-        if isinstance(body, dict) and (error := error_within(body)) is not None:
-            return of_error(200, error)
-        blocks = body.get("content") if isinstance(body, dict) else None
+        body = answer_of(content)
+        if isinstance(body, Failure):
+            return body
+        blocks = body.get("content")
         if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
             return Failure(FailureKind.BAD_ANSWER, "HTTP 200 without content", status=200)
         chat = _chat(body, blocks, model)

@@ -12,21 +12,17 @@ from typing import Any
 
 import orjson
 
-from orchestrator.dialects.failures import of_error
+from orchestrator.dialects.events import JsonEvents
 from orchestrator.dialects.messages import FINISH, usage_body
 from orchestrator.dialects.openai import usage_of
-from orchestrator.dialects.sse import EventTooLarge, SseDecoder
-from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Piece
+from orchestrator.types import Chunk, Finish, Json, Piece
 
 
-class EventDecoder:
+class EventDecoder(JsonEvents):
     """The decoder (`orchestrator.dialects.StreamDecoder`)."""
 
     def __init__(self, model: str) -> None:
-        self.opened = False
-        self.model = model
-        self.deltas = 0
-        self._events = SseDecoder()
+        super().__init__(model)
         self._head: Json = {}
         self._blocks: dict[int, Json] = {}
         """By index: the blocks that have not ended, with what has come of their input or thinking so far."""
@@ -34,53 +30,13 @@ class EventDecoder:
         self._usage: Json = {}
         self._stop: Json = {}
         """stop_reason and stop_sequence, once they have come."""
-        self._ended = False
 
     @property
     def holding(self) -> bool:
         """See `StreamDecoder`: only `message_stop` is missing."""
         return bool(self._stop) and not self._ended
 
-    def feed(self, data: bytes) -> list[Piece]:
-        """See `StreamDecoder.feed`."""
-        if self._ended:
-            return []
-        try:
-            events = self._events.feed(data)
-        except EventTooLarge as error:
-            return [self._fail(FailureKind.BAD_EVENT, str(error))]
-        return self._decode(events)
-
-    def close(self) -> list[Piece]:
-        """See `StreamDecoder.close`."""
-        if self._ended:
-            return []
-        pieces = self._decode(self._events.close())
-        if pieces and not isinstance(pieces[-1], Chunk):
-            return pieces
-        if self._stop:
-            return [*pieces, self._finish()]
-        if not self.opened:
-            return [*pieces, self._fail(FailureKind.BAD_ANSWER, "HTTP 200 with a stream that has no answer in it")]
-        return [*pieces, self._fail(FailureKind.CUT, "the stream ended without a stop_reason")]
-
-    def _decode(self, events: list[bytes]) -> list[Piece]:
-        pieces: list[Piece] = []
-        for data in events:
-            try:
-                event = orjson.loads(data)
-            except orjson.JSONDecodeError:
-                if self._stop:
-                    continue  # the answer is whole; what follows it says nothing
-                pieces.append(self._fail(FailureKind.BAD_EVENT, "the stream has an event that is not JSON"))
-                break
-            if isinstance(event, dict) and (piece := self._event(event)) is not None:
-                pieces.append(piece)
-                if not isinstance(piece, Chunk):
-                    break
-        return pieces
-
-    def _event(self, event: Json) -> Piece | None:
+    def _event(self, event: Json, _raw: bytes) -> Piece | None:
         match event.get("type"):
             case "message_start":
                 return self._start(_object(event.get("message")))
@@ -98,12 +54,7 @@ class EventDecoder:
                     self._stop = delta
                 return None
             case "message_stop":
-                if self._head and (self.opened or self._stop):
-                    return self._finish()
-                return self._fail(FailureKind.BAD_ANSWER, "HTTP 200 with a stream that has no answer in it")
-            case "error":
-                self._ended = True
-                return of_error(200, _object(event.get("error")))
+                return self._done()
         return None  # a ping, or something new
 
     def _start(self, message: Json) -> Piece:
@@ -217,9 +168,8 @@ class EventDecoder:
         }
         return Finish(last, self.model, usage_of(usage), usage)
 
-    def _fail(self, kind: FailureKind, message: str) -> Failure:
-        self._ended = True
-        return Failure(kind, message, status=200)
+    def _complete(self) -> bool:
+        return bool(self._stop)
 
 
 def _object(value: Any) -> Json:

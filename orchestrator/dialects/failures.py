@@ -54,6 +54,19 @@ def classify(status: int, headers: Mapping[str, str], content: bytes) -> Failure
     return of_error(status, error, retry_after_s(headers, time.time()))
 
 
+def answer_of(content: bytes) -> Json | Failure:
+    """The object that a 200 brought; or the failure that it is, for all its status."""
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        what = "an empty body" if not content.strip() else "a body that is not JSON"
+        return Failure(FailureKind.BAD_ANSWER, f"HTTP 200 with {what}", status=200)
+    if not isinstance(body, dict):
+        return Failure(FailureKind.BAD_ANSWER, "HTTP 200 with a body that is no object", status=200)
+    error = error_within(body)
+    return body if error is None else of_error(200, error)
+
+
 def error_within(body: Json) -> Json | None:
     """The error that an object is which came with a 200, or as an event of a stream; None: it is none."""
     return _error_object(body) if body.get("error") or body.get("object") == "error" else None

@@ -13,8 +13,8 @@ import orjson
 
 from orchestrator.config.settings import ModelOptions
 from orchestrator.dialects.base import HttpCall
-from orchestrator.dialects.failures import classify, error_within, of_error
-from orchestrator.dialects.sse import EventTooLarge, SseDecoder
+from orchestrator.dialects.events import JsonEvents
+from orchestrator.dialects.failures import answer_of, classify
 from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Piece, Reply, Request, Usage
 
 
@@ -65,16 +65,12 @@ class OpenAI:
         """See `Dialect.decode`."""
         if status != 200:
             return classify(status, headers, content)
-        try:
-            body = orjson.loads(content)
-        except orjson.JSONDecodeError:
-            what = "an empty body" if not content.strip() else "a body that is not JSON"
-            return Failure(FailureKind.BAD_ANSWER, f"HTTP 200 with {what}", status=200)
-        if isinstance(body, dict) and (error := error_within(body)) is not None:
-            return of_error(200, error)
+        body = answer_of(content)
+        if isinstance(body, Failure):
+            return body
         if request.operation == "embeddings":
             return _embeddings(body, model)
-        choices = body.get("choices") if isinstance(body, dict) else None
+        choices = body.get("choices")
         if not isinstance(choices, list) or not choices or not all(_is_choice(choice) for choice in choices):
             return Failure(FailureKind.BAD_ANSWER, "HTTP 200 without choices", status=200)
         return Reply(body, _text(body.get("model")) or model, usage_of(body.get("usage")))
@@ -97,8 +93,8 @@ class OpenAI:
             return ()
 
 
-def _embeddings(body: Any, model: str) -> Reply | Failure:
-    data = body.get("data") if isinstance(body, dict) else None
+def _embeddings(body: Json, model: str) -> Reply | Failure:
+    data = body.get("data")
     if (
         not isinstance(data, list)
         or not data
@@ -112,15 +108,12 @@ def _is_choice(choice: object) -> bool:
     return isinstance(choice, dict) and isinstance(choice.get("message"), dict)
 
 
-class ChunkDecoder:
+class ChunkDecoder(JsonEvents):
     """The decoder of a stream of chunks. Guarantees contract §3's rules of SSE for what it hands on."""
 
     def __init__(self, model: str, choices: int) -> None:
-        self.opened = False
+        super().__init__(model)
         self.holding = False
-        self.model = model
-        self.deltas = 0
-        self._events = SseDecoder()
         self._choices = choices
         self._head: Json | None = None
         """id, object, created and model of the first chunk: those of all."""
@@ -130,56 +123,8 @@ class ChunkDecoder:
         """By choice: the tool calls that have begun, by index, with their identities."""
         self._last: Json | None = None
         self._usage: Json | None = None
-        self._ended = False
 
-    def feed(self, data: bytes) -> list[Piece]:
-        """See `StreamDecoder.feed`."""
-        if self._ended:
-            return []
-        try:
-            events = self._events.feed(data)
-        except EventTooLarge as error:
-            return [self._fail(FailureKind.BAD_EVENT, str(error))]
-        return self._decode(events)
-
-    def close(self) -> list[Piece]:
-        """See `StreamDecoder.close`."""
-        if self._ended:
-            return []
-        pieces = self._decode(self._events.close())
-        if pieces and not isinstance(pieces[-1], Chunk):
-            return pieces
-        if self._last is not None:
-            return [*pieces, self._finish()]
-        if not self.opened:
-            return [*pieces, self._fail(FailureKind.BAD_ANSWER, "HTTP 200 with a stream that has no answer in it")]
-        return [*pieces, self._fail(FailureKind.CUT, "the stream ended without finish_reason and without [DONE]")]
-
-    def _decode(self, events: list[bytes]) -> list[Piece]:
-        pieces: list[Piece] = []
-        for event in events:
-            if event == b"[DONE]":
-                pieces.append(self._done())
-                break
-            try:
-                chunk = orjson.loads(event)
-            except orjson.JSONDecodeError:
-                if self._last is not None:
-                    continue  # the answer is whole; what follows it says nothing
-                pieces.append(self._fail(FailureKind.BAD_EVENT, "the stream has an event that is not JSON"))
-                break
-            if not isinstance(chunk, dict):
-                continue
-            if (error := error_within(chunk)) is not None:
-                self._ended = True
-                pieces.append(of_error(200, error))
-                break
-            piece = self._chunk(chunk, event)
-            if piece is not None:
-                pieces.append(piece)
-        return pieces
-
-    def _chunk(self, chunk: Json, raw: bytes) -> Piece | None:
+    def _event(self, chunk: Json, raw: bytes) -> Piece | None:
         """One chunk: handed on as it is, rewritten, held back or swallowed."""
         changed = self._align(chunk) or b"\n" in raw or b"\r" in raw
         if "usage" in chunk:
@@ -296,10 +241,8 @@ class ChunkDecoder:
         self.holding = True
         return Chunk(orjson.dumps({**text, "choices": said})) if said else None
 
-    def _done(self) -> Piece:
-        if self._last is None and not self.opened:
-            return self._fail(FailureKind.BAD_ANSWER, "HTTP 200 with a stream that has no answer in it")
-        return self._finish()
+    def _complete(self) -> bool:
+        return self._last is not None
 
     def _finish(self) -> Finish:
         self._ended = True
@@ -316,10 +259,6 @@ class ChunkDecoder:
                 ],
             }
         return Finish(self._last, self.model, usage_of(self._usage), self._usage)
-
-    def _fail(self, kind: FailureKind, message: str) -> Failure:
-        self._ended = True
-        return Failure(kind, message, status=200)
 
 
 def _without_finish(choice: Json) -> Json:

@@ -135,8 +135,14 @@ def _thoughts(item: Json) -> list[Json]:
         if isinstance(parts, list)
         else ""
     )
-    detail = {"type": "reasoning.text", "text": text, "signature": item.get("encrypted_content")}
-    return [detail] if text and detail["signature"] else []
+    kept = item.get("encrypted_content")
+    if not kept:
+        return []
+    return [
+        {"type": "reasoning.text", "text": text, "signature": kept}
+        if text
+        else {"type": "reasoning.encrypted", "data": kept}
+    ]
 
 
 def _content(content: Any, where: str) -> str | list[Json]:

@@ -100,8 +100,13 @@ class ResponseEvents:
             self._grow("reasoning", {"type": "reasoning_text", "text": ""}, thought)
         details = delta.get("reasoning_details")
         for detail in details if isinstance(details, list) else []:
-            if isinstance(detail, dict) and detail.get("signature") and self._open == "reasoning":
+            if not isinstance(detail, dict):
+                continue
+            if detail.get("signature") and self._open == "reasoning":
                 self._item["encrypted_content"] = detail["signature"]
+            elif detail.get("type") == "reasoning.encrypted":
+                self._add("reasoning", "reasoning", content=[], summary=[], encrypted_content=detail.get("data"))
+                self._done()
         if isinstance(text := delta.get("content"), str) and text:
             self._grow("message", {"type": "output_text", "text": "", "annotations": [], "logprobs": []}, text)
         if isinstance(refusal := delta.get("refusal"), str) and refusal:
@@ -165,7 +170,7 @@ class ResponseEvents:
         self._event(f"response.{content[-1]['type']}.delta", **at, delta=text, **rest)
 
     def _part_done(self) -> None:
-        content = self._item.get("content")
+        content = self._item["content"]
         if not content:
             return
         part, at = content[-1], {**self._at(len(self._output) - 1), "content_index": len(content) - 1}

@@ -1,0 +1,89 @@
+"""What the decoders of streamed JSON events share: how events are cut out, what garbage means, and how a stream ends."""
+
+from __future__ import annotations
+
+import orjson
+
+from orchestrator.dialects.failures import error_within, of_error
+from orchestrator.dialects.sse import EventTooLarge, SseDecoder
+from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Piece
+
+
+class JsonEvents:
+    """Half of a `StreamDecoder`: a dialect says what each event is (`_event`), when the answer is whole (`_complete`) and
+    how it ends (`_finish`)."""
+
+    def __init__(self, model: str) -> None:
+        self.opened = False
+        self.model = model
+        self.deltas = 0
+        self._events = SseDecoder()
+        self._ended = False
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """See `StreamDecoder.feed`."""
+        if self._ended:
+            return []
+        try:
+            events = self._events.feed(data)
+        except EventTooLarge as error:
+            return [self._fail(FailureKind.BAD_EVENT, str(error))]
+        return self._decode(events)
+
+    def close(self) -> list[Piece]:
+        """See `StreamDecoder.close`."""
+        if self._ended:
+            return []
+        pieces = self._decode(self._events.close())
+        if pieces and not isinstance(pieces[-1], Chunk):
+            return pieces
+        if self._complete():
+            return [*pieces, self._finish()]
+        if not self.opened:
+            return [*pieces, self._nothing()]
+        return [*pieces, self._fail(FailureKind.CUT, "the stream ended without a reason to stop and without its end")]
+
+    def _decode(self, events: list[bytes]) -> list[Piece]:
+        pieces: list[Piece] = []
+        for data in events:
+            if data == b"[DONE]":
+                pieces.append(self._done())
+                break
+            try:
+                event = orjson.loads(data)
+            except orjson.JSONDecodeError:
+                if self._complete():
+                    continue  # the answer is whole; what follows it says nothing
+                pieces.append(self._fail(FailureKind.BAD_EVENT, "the stream has an event that is not JSON"))
+                break
+            if not isinstance(event, dict):
+                continue
+            if (error := error_within(event)) is not None:
+                self._ended = True
+                pieces.append(of_error(200, error))
+                break
+            if (piece := self._event(event, data)) is not None:
+                pieces.append(piece)
+                if not isinstance(piece, Chunk):
+                    break
+        return pieces
+
+    def _event(self, event: Json, raw: bytes) -> Piece | None:
+        raise NotImplementedError
+
+    def _complete(self) -> bool:
+        raise NotImplementedError
+
+    def _finish(self) -> Finish:
+        raise NotImplementedError
+
+    def _done(self) -> Piece:
+        """The event that says that nothing more comes."""
+        return self._finish() if self._complete() or self.opened else self._nothing()
+
+    def _nothing(self) -> Failure:
+        return self._fail(FailureKind.BAD_ANSWER, "HTTP 200 with a stream that has no answer in it")
+
+    def _fail(self, kind: FailureKind, message: str) -> Failure:
+        self._ended = True
+        return Failure(kind, message, status=200)
