@@ -190,6 +190,8 @@ class Endpoint:
     ) -> Reply | Failure | EndpointStream:
         continues = request.resume is not None and self.provider.options_of(model).prefill is True
         asked = continuing(request, dict(self.provider.prefill_fields)) if continues else request
+        if self.provider.renames:
+            asked = asked._replace(body=self.provider.renamed(asked.body))
         call = self._dialect.encode(asked, model, self.provider.options_of(model))
         if isinstance(call, Failure):
             return call

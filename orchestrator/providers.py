@@ -34,6 +34,8 @@ class Preset:
     """What its models can do; see `Provider.model_options`."""
     prefill_fields: Mapping[str, object] = field(default_factory=dict)
     """What a request has to say beside a last assistant turn for it to be continued."""
+    renames: Mapping[str, str] = field(default_factory=dict)
+    """Fields of a request that it wants by another name."""
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
@@ -42,6 +44,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             docs="https://platform.openai.com/docs/api-reference/authentication",
             base_url="https://api.openai.com/v1",
             key_variable="OPENAI_API_KEY",
+            # platform.openai.com/docs/api-reference/chat/create: `max_tokens` is deprecated, and refused by reasoning models.
+            renames={"max_tokens": "max_completion_tokens"},
             # platform.openai.com/docs/models; a conversation that ends with an assistant turn is answered afresh.
             model_options={
                 "gpt-4o*": ModelOptions(False, True, True, True, 128_000, 16_384),
@@ -122,6 +126,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             docs="https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle",
             base_url="${AZURE_OPENAI_ENDPOINT}/openai/v1",
             key_variable="AZURE_OPENAI_API_KEY",
+            renames={"max_tokens": "max_completion_tokens"},
             key_header="api-key",
         ),
         "bedrock": Preset(

@@ -114,6 +114,7 @@ class _Entry:
             models=self._models(sections),
             model_options={**(row.model_options if row else {}), **self._model_options(row)},
             prefill_fields=row.prefill_fields if row else {},
+            renames=row.renames if row else {},
             **{key: value for key, value in sections.items() if value is not None},
         )
         return Read(provider, self._api_keys(row))

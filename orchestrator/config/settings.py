@@ -182,8 +182,15 @@ class Provider:
     """By the model's name; one `*` at the end stands for any rest. The preset's own, with the configuration's over them."""
     prefill_fields: Mapping[str, object] = field(default_factory=dict)
     """What a request has to say beside a last assistant turn for it to be continued."""
+    renames: Mapping[str, str] = field(default_factory=dict)
+    """Fields of a request that it wants by another name."""
     simulate: Simulate | None = None
     replay: Replay | None = None
+
+    def renamed(self, body: Mapping[str, object]) -> dict[str, object]:
+        """A request's body with its fields by the names that the provider wants."""
+        wanted = {old: new for old, new in self.renames.items() if old in body and new not in body}
+        return {wanted.get(name, name): value for name, value in body.items()}
 
     def options_of(self, model: str) -> ModelOptions:
         """What is known of a model: its own entry, else the longest pattern that fits."""

@@ -293,6 +293,24 @@ async def test_what_came_before_a_reset_is_not_dropped(finished: bool) -> None:
     server.close()
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [({"max_tokens": 5, "x": 1}, {"max_completion_tokens": 5, "x": 1}),
+     ({"max_tokens": 5, "max_completion_tokens": 6}, {"max_tokens": 5, "max_completion_tokens": 6})],
+)  # fmt: skip
+async def test_a_field_by_the_name_that_the_provider_wants(body: dict[str, int], expected: dict[str, int]) -> None:
+    """Unless the request says that already."""
+    seen: list[dict[str, object]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(orjson.loads(request.content))
+        return ok(request)
+
+    renaming = endpoint(handler, renames={"max_tokens": "max_completion_tokens"})
+    await renaming.call(Request({**REQUEST.body, **body}), "m")
+    assert [{**REQUEST.body, **expected, "model": "m"}] == seen
+
+
 async def test_urls_are_parsed_once_but_not_kept_for_ever() -> None:
     """A provider has a handful."""
     transport = Transport(Connections(), Timeouts(), httpx.MockTransport(ok))
