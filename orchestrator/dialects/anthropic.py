@@ -25,7 +25,7 @@ from orchestrator.config.settings import ModelOptions
 from orchestrator.dialects.anthropic_request import Unsupported, encode
 from orchestrator.dialects.anthropic_stream import EventDecoder
 from orchestrator.dialects.base import HttpCall
-from orchestrator.dialects.failures import answer_of, classify
+from orchestrator.dialects.failures import answer_of
 from orchestrator.dialects.messages import FINISH, usage_body
 from orchestrator.dialects.openai import usage_of
 from orchestrator.types import Failure, FailureKind, Json, Reply, Request
@@ -56,9 +56,7 @@ class Anthropic:
         self, _request: Request, model: str, status: int, headers: Mapping[str, str], content: bytes
     ) -> Reply | Failure:
         """See `Dialect.decode`."""
-        if status != 200:
-            return classify(status, headers, content)
-        body = answer_of(content)
+        body = answer_of(status, headers, content)
         if isinstance(body, Failure):
             return body
         blocks = body.get("content")

@@ -54,8 +54,10 @@ def classify(status: int, headers: Mapping[str, str], content: bytes) -> Failure
     return of_error(status, error, retry_after_s(headers, time.time()))
 
 
-def answer_of(content: bytes) -> Json | Failure:
-    """The object that a 200 brought; or the failure that it is, for all its status."""
+def answer_of(status: int, headers: Mapping[str, str], content: bytes) -> Json | Failure:
+    """The object that an answer brought; or the failure that it is, by its status or, within a 200, by its body."""
+    if status != 200:
+        return classify(status, headers, content)
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError:

@@ -14,7 +14,7 @@ import orjson
 from orchestrator.config.settings import ModelOptions
 from orchestrator.dialects.base import HttpCall
 from orchestrator.dialects.events import JsonEvents
-from orchestrator.dialects.failures import answer_of, classify
+from orchestrator.dialects.failures import answer_of
 from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Piece, Reply, Request, Usage
 
 
@@ -63,9 +63,7 @@ class OpenAI:
         self, request: Request, model: str, status: int, headers: Mapping[str, str], content: bytes
     ) -> Reply | Failure:
         """See `Dialect.decode`."""
-        if status != 200:
-            return classify(status, headers, content)
-        body = answer_of(content)
+        body = answer_of(status, headers, content)
         if isinstance(body, Failure):
             return body
         if request.operation == "embeddings":

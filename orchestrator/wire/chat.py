@@ -6,14 +6,14 @@ No pydantic here: this is the hot path, and what is unknown must reach the provi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from orchestrator.asks import Answer
 from orchestrator.types import Failure, Json, Request
 from orchestrator.wire.http import Refused
-from orchestrator.wire.shape import Parsed
+from orchestrator.wire.shape import Parsed, Speaker
 
 CHARACTERS_PER_TOKEN = 4
 """OpenAI's rule of thumb for English: help.openai.com, "What are tokens and how to count them?"."""
@@ -38,7 +38,7 @@ class ChatSpeaker:
 
     def chunks(self, chunks: Sequence[bytes]) -> bytes:
         """See `Speaker.chunks`."""
-        return b"data: " + b"\n\ndata: ".join(chunks) + b"\n\n"
+        return data_events(chunks)
 
     def end(self, last: Json, usage: Any, answer: Answer) -> bytes:
         """See `Speaker.end`."""
@@ -46,12 +46,12 @@ class ChatSpeaker:
         if self._include_usage:
             head = {name: last[name] for name in ("id", "object", "created", "model") if name in last}
             parts.append(orjson.dumps({**head, "choices": [], "usage": with_cost(usage, answer)}))
-        return self.chunks([*parts, b"[DONE]"])
+        return data_events([*parts, b"[DONE]"])
 
     def failed(self, error: Json, report: Json | None) -> bytes:
         """See `Speaker.failed`."""
         event = {"error": error} if report is None else {"error": error, "orchestrator": report}
-        return self.chunks([orjson.dumps(event)])
+        return data_events([orjson.dumps(event)])
 
 
 class ChatShape:
@@ -64,6 +64,11 @@ class ChatShape:
     def error(self, _status: int, error: Json) -> Json:
         """See `Shape.error`."""
         return {"error": error}
+
+
+def data_events(parts: Sequence[bytes]) -> bytes:
+    """Events without names, as OpenAI's older shapes have them; nothing for none."""
+    return b"data: " + b"\n\ndata: ".join(parts) + b"\n\n" if parts else b""
 
 
 def with_cost(usage: Any, answer: Answer) -> Json | None:
@@ -109,33 +114,49 @@ def _too_deep(value: Json) -> bool:
 
 def parse_chat(body: bytes) -> Parsed:
     """A chat completion request. Raises Refused (400) that names the field."""
-    data = parse_object(body)
-    model = take_model(data)
+    data, head = take_head(body)
     messages = data.get("messages")
     if not isinstance(messages, list) or not messages:
         raise wrong("messages", "has to be a list of at least one message")
     for position, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise wrong(f"messages[{position}]", "has to be an object with a 'role'")
-    stream = take_flag(data, "stream")
-    options = data.pop("stream_options", None)
-    if options is not None and not isinstance(options, dict):
-        raise wrong("stream_options", "has to be an object")
+    options = take_stream_options(data)
     check_scalars(data)
-    override = take_override(data)
-    user = data.get("user")
-    if options and stream:
+    if head.stream:
         # What a provider may know besides the usage, which is asked for in any case.
         rest = {name: value for name, value in options.items() if name != "include_usage"}
         if rest:
             data["stream_options"] = rest
-    return Parsed(
-        model,
-        chat_request(data, stream=stream),
-        override,
-        user if isinstance(user, str) else None,
-        ChatSpeaker(include_usage=bool(options and options.get("include_usage"))),
-    )
+    return head.asks(data, ChatSpeaker(include_usage=bool(options.get("include_usage"))))
+
+
+class Head(NamedTuple):
+    """What every shape that comes to a chat completion says alike."""
+
+    model: str
+    stream: bool
+    override: dict[str, Any] | None
+
+    def asks(self, chat: Json, speaker: Speaker) -> Parsed:
+        """The request for a chat completion with that body."""
+        user = chat.get("user")
+        request = chat_request(chat, stream=self.stream)
+        return Parsed(self.model, request, self.override, user if isinstance(user, str) else None, speaker)
+
+
+def take_head(body: bytes) -> tuple[Json, Head]:
+    """The object in a body, and its head, which is taken out of it. Raises Refused."""
+    data = parse_object(body)
+    return data, Head(take_model(data), take_flag(data, "stream"), take_override(data))
+
+
+def take_stream_options(data: Json) -> Json:
+    """Takes `stream_options` out of a request. Raises Refused."""
+    options = data.pop("stream_options", None)
+    if options is not None and not isinstance(options, dict):
+        raise wrong("stream_options", "has to be an object")
+    return options or {}
 
 
 def chat_request(chat: Json, *, stream: bool) -> Request:

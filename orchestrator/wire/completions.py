@@ -15,12 +15,12 @@ from orchestrator.asks import Answer
 from orchestrator.types import Json
 from orchestrator.wire.chat import (
     ChatShape,
-    chat_request,
+    ChatSpeaker,
     check_scalars,
-    parse_object,
+    data_events,
     take_flag,
-    take_model,
-    take_override,
+    take_head,
+    take_stream_options,
     with_cost,
     wrong,
 )
@@ -32,8 +32,7 @@ class CompletionsShape(ChatShape):
 
     def parse(self, body: bytes, _headers: Mapping[bytes, bytes]) -> Parsed:
         """See `Shape.parse`."""
-        data = parse_object(body)
-        model, stream, override = take_model(data), take_flag(data, "stream"), take_override(data)
+        data, head = take_head(body)
         prompt, echo = _prompt(data.pop("prompt", None)), take_flag(data, "echo")
         for name in ("suffix", "best_of"):
             if data.pop(name, None) not in (None, 1):
@@ -43,19 +42,10 @@ class CompletionsShape(ChatShape):
             if isinstance(logprobs, bool) or not isinstance(logprobs, int) or not 0 <= logprobs <= 20:
                 raise wrong("logprobs", "has to be a whole number of at most 20")
             data |= {"logprobs": True, "top_logprobs": logprobs}
-        options = data.pop("stream_options", None)
-        if options is not None and not isinstance(options, dict):
-            raise wrong("stream_options", "has to be an object")
+        include_usage = bool(take_stream_options(data).get("include_usage"))
         check_scalars(data)
         chat = {**data, "messages": [{"role": "user", "content": prompt}]}
-        user = data.get("user")
-        return Parsed(
-            model,
-            chat_request(chat, stream=stream),
-            override,
-            user if isinstance(user, str) else None,
-            CompletionsSpeaker(prompt if echo else "", include_usage=bool(options and options.get("include_usage"))),
-        )
+        return head.asks(chat, CompletionsSpeaker(prompt if echo else "", include_usage=include_usage))
 
 
 def _prompt(given: Any) -> str:
@@ -70,12 +60,12 @@ def _prompt(given: Any) -> str:
     return given
 
 
-class CompletionsSpeaker:
+class CompletionsSpeaker(ChatSpeaker):
     """Says a chat completion as a text completion (`Speaker`)."""
 
     def __init__(self, echo: str, *, include_usage: bool) -> None:
+        super().__init__(include_usage=include_usage)
         self._echo = echo
-        self._include_usage = include_usage
         self._echoed: set[int] = set()
 
     def whole(self, body: Json, answer: Answer) -> Json:
@@ -102,7 +92,7 @@ class CompletionsSpeaker:
                     choices.append(_choice(choice, text, None))
             if choices:
                 parts.append(orjson.dumps({**chunk, "object": "text_completion", "choices": choices}))
-        return _events(parts)
+        return data_events(parts)
 
     def end(self, last: Json, usage: Any, answer: Answer) -> bytes:
         """See `Speaker.end`."""
@@ -111,11 +101,7 @@ class CompletionsSpeaker:
         parts = [orjson.dumps({**said, "choices": choices, **_beside(answer)})]
         if self._include_usage:
             parts.append(orjson.dumps({**said, "choices": [], "usage": with_cost(usage, answer)}))
-        return _events([*parts, b"[DONE]"])
-
-    def failed(self, error: Json, report: Json | None) -> bytes:
-        """See `Speaker.failed`."""
-        return _events([orjson.dumps({"error": error} | ({} if report is None else {"orchestrator": report}))])
+        return data_events([*parts, b"[DONE]"])
 
 
 def _choice(choice: Json, text: str, reason: Any) -> Json:
@@ -140,7 +126,3 @@ def _logprobs(choice: Json) -> Json | None:
 
 def _beside(answer: Answer) -> Json:
     return {"provider": answer.provider, "orchestrator": answer.report}
-
-
-def _events(parts: Sequence[bytes]) -> bytes:
-    return b"data: " + b"\n\ndata: ".join(parts) + b"\n\n" if parts else b""

@@ -15,15 +15,7 @@ import orjson
 from orchestrator.asks import Answer
 from orchestrator.dialects.messages import STOP
 from orchestrator.types import Json
-from orchestrator.wire.chat import (
-    chat_request,
-    check_scalars,
-    parse_object,
-    take_flag,
-    take_model,
-    take_override,
-    wrong,
-)
+from orchestrator.wire.chat import chat_request, check_scalars, parse_object, take_head, take_model, wrong
 from orchestrator.wire.messages_stream import MessageEvents, usage_of_chat
 from orchestrator.wire.shape import Parsed
 
@@ -46,8 +38,7 @@ class MessagesShape:
 
     def parse(self, body: bytes, headers: Mapping[bytes, bytes]) -> Parsed:
         """See `Shape.parse`."""
-        data = parse_object(body)
-        model, stream, override = take_model(data), take_flag(data, "stream"), take_override(data)
+        data, head = take_head(body)
         if "max_tokens" not in data:
             raise wrong("max_tokens", "is missing: Anthropic's shape insists on it")
         chat = to_chat(data)
@@ -56,7 +47,7 @@ class MessagesShape:
             extension["betas"] = [name.strip() for name in betas.decode("latin-1").split(",")]
         chat["anthropic"] = extension
         check_scalars(chat)
-        return Parsed(model, chat_request(chat, stream=stream), override, chat.get("user"), MessagesSpeaker())
+        return head.asks(chat, MessagesSpeaker())
 
     def error(self, status: int, error: Json) -> Json:
         """See `Shape.error`. `code` and `param` are beyond Anthropic's."""

@@ -12,16 +12,7 @@ from typing import Any
 
 from orchestrator.asks import Answer
 from orchestrator.types import Json
-from orchestrator.wire.chat import (
-    ChatShape,
-    chat_request,
-    check_scalars,
-    parse_object,
-    take_flag,
-    take_model,
-    take_override,
-    wrong,
-)
+from orchestrator.wire.chat import ChatShape, check_scalars, take_head, wrong
 from orchestrator.wire.responses_stream import ResponseEvents
 from orchestrator.wire.shape import Parsed
 
@@ -39,8 +30,7 @@ class ResponsesShape(ChatShape):
 
     def parse(self, body: bytes, _headers: Mapping[bytes, bytes]) -> Parsed:
         """See `Shape.parse`."""
-        data = parse_object(body)
-        model, stream, override = take_model(data), take_flag(data, "stream"), take_override(data)
+        data, head = take_head(body)
         for name in _KEPT:
             if data.get(name):
                 raise wrong(name, "cannot be used: nothing is kept here; send the whole conversation as 'input'")
@@ -57,14 +47,7 @@ class ResponsesShape(ChatShape):
         chat |= _tools(data)
         chat |= _format(data)
         check_scalars(chat)
-        user = data.get("user")
-        return Parsed(
-            model,
-            chat_request(chat, stream=stream),
-            override,
-            user if isinstance(user, str) else None,
-            ResponsesSpeaker(data),
-        )
+        return head.asks(chat, ResponsesSpeaker(data, told=head.stream))
 
 
 def _messages(data: Json) -> list[Json]:

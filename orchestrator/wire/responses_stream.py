@@ -19,8 +19,10 @@ _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"
 class ResponseEvents:
     """The response as far as it has come. `begin`, then `take` each delta, then `finished`."""
 
-    def __init__(self, asked: Json) -> None:
+    def __init__(self, asked: Json, *, told: bool) -> None:
         self._asked = asked
+        self._told = told
+        """Whether events are wanted; a whole response needs none."""
         self._response: Json = {}
         self._events: list[bytes] = []
         """Made, and not handed over yet."""
@@ -209,6 +211,8 @@ class ResponseEvents:
         self._open = None
 
     def _event(self, kind: str, **fields: Any) -> None:
+        if not self._told:
+            return
         event = {"type": kind, "sequence_number": self._sequence, **fields}
         self._sequence += 1
         self._events.append(sse(kind.encode(), orjson.dumps(event)))

@@ -162,7 +162,7 @@ def test_an_answer(name: str) -> None:
 
 def test_a_stream_that_fails() -> None:
     """Known events to the end, also when nothing had been said."""
-    said = parse().speaker.failed({"message": "gone", "code": "stream_cut", "param": None}, REPORT)
+    said = parse(stream=True).speaker.failed({"message": "gone", "code": "stream_cut", "param": None}, REPORT)
     events = [orjson.loads(part.split(b"data: ")[1]) for part in said.split(b"\n\n") if part]
     assert ["response.created", "response.in_progress", "response.failed", "error"] == [
         event["type"] for event in events
