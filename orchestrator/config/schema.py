@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Len
 
-from orchestrator.config.settings import STRICT, Seconds
+from orchestrator.config.settings import STRICT, Extract, Seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +44,6 @@ class Vllm:
     env: Mapping[str, str] = field(default_factory=dict)
     cold_start_s: Seconds = 600.0
     """How long it may take until it answers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Extract:
-    """`extract:` where the answer stands in a text: exactly one of these, or the word `text` for all of it."""
-
-    __pydantic_config__: ClassVar = STRICT
-    json: str | None = None
-    """A field of the JSON object that the text is or holds."""
-    regex: str | None = None
-    """The first group of the last match, or the match."""
-    number: Literal["first", "last"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +78,21 @@ class TierOptions:
     """balance: share of the calls that try another than the best."""
     method: Literal["majority", "weighted", "judge", "synthesize"] = "majority"
     """consensus: how the answer comes out of the answers."""
-    extract: Extract | Literal["text"] = "text"
-    """consensus, cascade: what is compared."""
+    extract: Extract | Literal["text", "fields"] | None = None
+    """consensus, cascade: what is compared; left out: each field of the answer where a request wants JSON, else its text."""
     quorum: Annotated[int, Ge(1), Le(64)] | None = None
-    """consensus: how many have to agree; left out: more than half."""
+    """consensus: the votes (weighted: their weight) that an answer needs; left out: more than half. A judge, or a model that
+    merges, waits for so many answers; left out: for all."""
     samples: Annotated[int, Ge(1), Le(64)] = 1
     """consensus: answers asked of each model."""
     weights: Mapping[str, Annotated[float, Ge(0), Le(1_000_000)]] = field(default_factory=dict)
     """consensus, balance: by selector; left out: 1."""
     judge: str | None = None
-    """consensus: the selector that judges or synthesizes."""
+    """consensus: the selector that judges (asked twice, in both orders of the answers) or synthesizes."""
     escalate: str | None = None
-    """consensus, cascade: the selector that is asked when they do not agree."""
-    on_disagreement: Literal["escalate", "best", "error"] = "best"
+    """consensus, cascade: the selector that is asked, once, when they do not agree."""
+    on_disagreement: Literal["escalate", "best", "error"] | None = None
+    """consensus, cascade: left out: escalate where there is somebody to escalate to, else best, the leading answer."""
     agree: Annotated[int, Ge(2), Le(64)] = 2
     """cascade: how many have to agree."""
     max_wait_s: Seconds = 2.0

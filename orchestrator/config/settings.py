@@ -202,10 +202,25 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
+class Extract:
+    """`extract:` where the answer stands in a text: exactly one of these, or the word `text` for all of it, or `fields` for
+    each field of a structured answer by itself."""
+
+    __pydantic_config__: ClassVar = STRICT
+    json: str | None = None
+    """A field of the JSON object that the text is or holds, in a code fence or broken as it may be; `a.b` lies within."""
+    regex: str | None = None
+    """The first group of the last match, or the match; RE2's syntax (no look-around)."""
+    number: Literal["first", "last"] | None = None
+    choice: tuple[str, ...] = ()
+    """The last of these that the text names, or says to be the answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Strategy:
     """How a tier answers; see `orchestrator.strategies`."""
 
-    name: Literal["first", "fallback", "race", "hedge", "balance"] = "fallback"
+    name: Literal["first", "fallback", "race", "hedge", "balance", "consensus", "cascade"] = "fallback"
     commit: Literal["first_token", "complete"] = "first_token"
     """race: what decides, the first token or the whole answer."""
     after_s: float | None = None
@@ -219,13 +234,33 @@ class Strategy:
     explore: float = 0.05
     """balance by latency: share of the calls that go to another than the best."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """balance by weight: by member; left out: 1."""
+    """balance by weight, consensus by weighted votes: by member; left out: 1."""
     resume: Literal["auto", "off"] = "auto"
     """Whether a stream that was cut is gone on with by another member."""
     content_filter: Literal["stop", "fallback"] = "stop"
     """Whether a refusal for its content is the answer, or the next member is asked."""
     params: Mapping[str, object] = field(default_factory=dict)
     """Parameters that the tier sets; a request's own value wins."""
+    method: Literal["majority", "weighted", "judge", "synthesize"] = "majority"
+    """consensus: how the answer comes out of the answers."""
+    extract: Extract | Literal["text", "fields"] | None = None
+    """consensus, cascade: what is compared; None: fields where the request wants JSON, else the text."""
+    quorum: int | None = None
+    """consensus: the votes (weighted: their weight) that an answer needs; a judge waits for so many answers."""
+    samples: int = 1
+    """consensus: answers asked of each model."""
+    judge: str | None = None
+    """consensus: the selector that judges or merges."""
+    escalate: str | None = None
+    """consensus, cascade: the selector that is asked where there is no agreement."""
+    on_disagreement: Literal["escalate", "best", "error"] = "best"
+    agree: int = 2
+    """cascade: how many have to agree."""
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        """The members of a vote that have none themselves: the judge, then who is escalated to, as far as there are any."""
+        return tuple(one for one in (self.judge, self.escalate) if one is not None)
 
 
 @dataclass(frozen=True, slots=True)
