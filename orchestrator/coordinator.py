@@ -118,6 +118,8 @@ class Coordinator:
         self._learn(run.records)
         model = run.outcome.model if isinstance(run.outcome, Reply | Finish) else None
         report = _report(ask, route, run.records, run.winner)
+        if run.consensus is not None:
+            report["consensus"] = run.consensus
         outcome = run.outcome.kind.value if isinstance(run.outcome, Failure) else "ok"
         self.counters.request(ask.selector, route.strategy.name, outcome)
         for attempt in report["attempts"]:

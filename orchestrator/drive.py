@@ -16,7 +16,7 @@ from orchestrator.dialects.resume import SoFar
 from orchestrator.resilience.latency import Quantiles
 from orchestrator.routes import Candidate
 from orchestrator.strategies.plan import Call, Event, Plan, Step, Verdict
-from orchestrator.types import Chunk, Failure, Finish, Opened, Piece, Reply
+from orchestrator.types import Chunk, Failure, Finish, Json, Opened, Piece, Reply
 
 H = TypeVar("H")
 
@@ -98,6 +98,8 @@ class Run:
     records: tuple[Record, ...]
     """One a call, in the order they were started."""
     seconds: float
+    consensus: Json | None = None
+    """Where a vote was taken: how it went."""
 
 
 class _Driver(Generic[H]):
@@ -137,7 +139,7 @@ class _Driver(Generic[H]):
         except StopIteration as end:
             verdict: Verdict = end.value
             winner = None if verdict.call is None else self._records[verdict.call].candidate
-            return Run(verdict.outcome, winner, tuple(self._records), self._now())
+            return Run(verdict.outcome, winner, tuple(self._records), self._now(), verdict.consensus)
         finally:
             # A caller that went away, a verdict, a bug: nothing that this request started runs on.
             plan.close()

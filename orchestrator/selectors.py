@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
 from orchestrator.config.settings import Config, Strategy
-from orchestrator.config.strategy import Wrong, make_strategy
+from orchestrator.config.strategy import make_strategy
 from orchestrator.config.tiers import MAX_CANDIDATES
+from orchestrator.config.votes import Wrong, check_votes
 from orchestrator.errors import BadChoice, UnknownSelector
 from orchestrator.routes import Candidate, Route
 
@@ -18,6 +20,7 @@ CACHED = 1_000
 _FIRST = Strategy("first")
 _CHOICES = {
     "strategy", "models", "after", "commit", "extra_calls", "by", "explore", "weights", "resume", "content_filter", "params",
+    "method", "extract", "quorum", "samples", "judge", "escalate", "on_disagreement", "agree",
 }  # fmt: skip
 
 
@@ -37,7 +40,8 @@ class Selectors:
         route = self._tiers.get(name)
         if route is None:
             tier = self._config.tiers[name]
-            route = self._tiers[name] = Route(f"tier:{name}", tier.strategy, tuple(map(self._member, tier.models)))
+            members = (*tier.models, *tier.strategy.helpers)
+            route = self._tiers[name] = Route(f"tier:{name}", tier.strategy, tuple(map(self._member, members)))
         return route
 
     def _member(self, selector: str) -> Candidate | Route:
@@ -104,9 +108,20 @@ class Selectors:
         strategy = make_strategy(choice)
         if isinstance(strategy, Wrong):
             raise BadChoice(f"orchestrator.{strategy.key}", strategy.reason)
-        routes = [self.resolve(one) for one in models]
+        if unfit := check_votes(strategy, models):
+            raise BadChoice(f"orchestrator.{unfit.key}", unfit.reason)
+        if stray := [name for name in strategy.weights if name not in models]:
+            raise BadChoice("orchestrator.weights", f"{stray[0][:200]!r} is not among the models")
+        routes = [self.resolve(one) for one in (*models, *strategy.helpers)]
+        if strategy.weights:
+            # By the names that plans know members by: an alias may stand for one.
+            weights = {one.selector: strategy.weights.get(name, 1.0) for name, one in zip(models, routes, strict=False)}
+            strategy = replace(strategy, weights=weights)
         route = Route("", strategy, tuple(r.members[0] if r.strategy is _FIRST else r for r in routes))
-        if (count := sum(1 for _ in route.leaves())) > MAX_CANDIDATES:
+        # Those that vote are asked `samples` times.
+        count = sum(1 for one in routes[: len(models)] for _ in one.leaves()) * strategy.samples
+        count += sum(1 for one in routes[len(models) :] for _ in one.leaves())
+        if count > MAX_CANDIDATES:
             raise BadChoice(where, f"comes to {count} models with its tiers; at most {MAX_CANDIDATES}")
         return route
 

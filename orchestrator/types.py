@@ -102,6 +102,7 @@ class FailureKind(Enum):
     CANCELLED = "cancelled"
     INTERNAL = "internal_error"
     ALL_FAILED = "all_candidates_failed"
+    NO_CONSENSUS = "no_consensus"
 
     @property
     def traits(self) -> Traits:
@@ -143,6 +144,8 @@ _TRAITS: dict[FailureKind, Traits] = {
     FailureKind.CANCELLED: Traits(False, False, False),
     FailureKind.INTERNAL: Traits(False, True, False),
     FailureKind.ALL_FAILED: Traits(False, True, False),
+    # Each model has answered, and too few alike.
+    FailureKind.NO_CONSENSUS: Traits(False, True, False),
 }
 
 

@@ -165,7 +165,7 @@ def page() -> str:
     for name, keys in OF_STRATEGY.items():
         options = ", ".join(f"`{key}`" for key in sorted(keys))
         parts.append(f"| `{name}` | {options} | {'*later*' if name in PLANNED else ''} |\n")
-    parts.append(_section("extract:", schema.Extract, later=True))
+    parts.append(_section("extract:", settings.Extract))
     parts.append(_section("arms: NAME:", schema.Arm, later=True))
     parts.append(_section("server:", settings.Server))
     for title, later in (

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from orchestrator.config.settings import Strategy
+from orchestrator.config.votes import Wrong, read_votes
 from orchestrator.resilience.latency import SHARES
 
-STRATEGIES = ("balance", "fallback", "first", "hedge", "race")
-PLANNED = frozenset({"consensus", "cascade", "split", "spill"})
+STRATEGIES = ("balance", "cascade", "consensus", "fallback", "first", "hedge", "race")
+PLANNED = frozenset({"split", "spill"})
 LATER = "is not available yet"
 """Said of what the contract names and this version does not have: refused, never ignored."""
 
@@ -17,13 +18,6 @@ LATER = "is not available yet"
 _SHARES = {f"p{share * 100:.0f}": share for share in SHARES}
 RESERVED = frozenset({"model", "messages", "stream", "stream_options", "orchestrator", "models", "provider"})
 """What a request says for itself."""
-
-
-class Wrong(NamedTuple):
-    """A key that is wrong, and why. The reason never repeats the value."""
-
-    key: str
-    reason: str
 
 
 def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
@@ -58,6 +52,18 @@ def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
     weights = body.get("weights", {})
     if not isinstance(weights, dict) or not all(_is_number(w) and w >= 0 for w in weights.values()):
         return Wrong("weights", "has to be a mapping of members to numbers of at least 0")
+    shared = _of_all(body)
+    if isinstance(shared, Wrong):
+        return shared
+    votes = read_votes(name, body)
+    if isinstance(votes, Wrong):
+        return votes
+    after_s = None if after is None else float(after)
+    return Strategy(name, commit, after_s, share, float(extra), by, float(explore), weights, **shared, **votes)
+
+
+def _of_all(body: Mapping[str, Any]) -> dict[str, Any] | Wrong:
+    """The options that every strategy has."""
     resume = body.get("resume", "auto")
     if resume is False:
         resume = "off"  # YAML reads a bare `off` as false
@@ -71,10 +77,7 @@ def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
         return Wrong("params", "has to be a mapping of request parameters")
     if reserved := RESERVED & params.keys():
         return Wrong("params", f"may not set {', '.join(sorted(reserved))}: that is the request's own")
-    after_s = None if after is None else float(after)
-    return Strategy(
-        name, commit, after_s, share, float(extra), by, float(explore), weights, resume, content_filter, params
-    )
+    return {"resume": resume, "content_filter": content_filter, "params": params}
 
 
 def _is_number(value: Any) -> bool:

@@ -10,6 +10,7 @@ from orchestrator.config.schema import TierOptions
 from orchestrator.config.sections import read_section
 from orchestrator.config.settings import Provider, Strategy, Tier
 from orchestrator.config.strategy import LATER, PLANNED, make_strategy
+from orchestrator.config.votes import check_votes
 
 OF_ALL = {"strategy", "models", "resume", "content_filter", "params"}
 OF_STRATEGY: dict[str, set[str]] = {
@@ -19,7 +20,7 @@ OF_STRATEGY: dict[str, set[str]] = {
     "hedge": {"after", "extra_calls"},
     "balance": {"by", "explore", "weights"},
     "consensus": {"method", "extract", "quorum", "samples", "weights", "judge", "escalate", "on_disagreement"},
-    "cascade": {"agree", "extract", "escalate"},
+    "cascade": {"agree", "extract", "escalate", "on_disagreement"},
     "split": {"unit", "arms"},
     "spill": {"max_wait_s"},
 }
@@ -70,13 +71,19 @@ class Tiers:
         else:
             at = (*path, "models") if "models" in body and isinstance(data[name], dict) else path
             models = self._members(at, body.get("models"), data)
-        for key in ("judge", "escalate"):
-            if key in body:
-                self._member((*path, key), body[key], data)
+        helpers = [key for key in ("judge", "escalate") if isinstance(body.get(key), str)]
+        lost = [key for key in helpers if self._member((*path, key), body[key], data) is None]
         if strategy is not None:
+            named_models = body.get("models") or ()
             for member in strategy.weights:
-                if member not in (body.get("models") or ()):
+                if member not in named_models:
                     self._document.problem((*path, "weights", member), "is no member of this tier")
+            if len(self._document.problems) == before and (wrong := check_votes(strategy, list(named_models))):
+                self._document.problem((*path, wrong.key), wrong.reason)
+            if len(self._document.problems) == before and lost:
+                # To go on without it would answer otherwise than the tier says.
+                self.left_out[f"tier:{name}"] = f"its '{lost[0]}' was left out"
+                models = ()
             self.tiers[name] = Tier(name, strategy, models)
         elif len(self._document.problems) == before:
             self._document.problem((*path, "strategy"), f"'{named}' {LATER}")
@@ -137,13 +144,22 @@ class Tiers:
 
     def _drop_lost(self) -> None:
         """A tier whose members were all left out is left out, and so on upwards."""
-        while lost := {f"tier:{name}" for name, tier in self.tiers.items() if not tier.models}:
-            for selector in lost:
+        while lost := {f"tier:{name}": why for name, tier in self.tiers.items() if (why := self._lost(tier))}:
+            for selector, why in lost.items():
                 del self.tiers[selector.removeprefix("tier:")]
-                self.left_out[selector] = "all its models were left out"
+                self.left_out.setdefault(selector, why)
             for name, tier in self.tiers.items():
                 models = tuple(model for model in tier.models if model not in lost)
                 self.tiers[name] = Tier(name, tier.strategy, models)
+
+    def _lost(self, tier: Tier) -> str | None:
+        """Why a tier cannot be used after all; None: it can."""
+        if not tier.models:
+            return "all its models were left out"
+        if gone := [one for one in tier.strategy.helpers if one in self.left_out]:
+            return f"'{gone[0]}' was left out"
+        wrong = check_votes(tier.strategy, tier.models)
+        return None if wrong is None else f"too few of its models are left: '{wrong.key}' {wrong.reason}"
 
     def _measure(self) -> None:
         """Refuses tiers that are members of themselves, nest too deep or come to too many models."""
@@ -161,7 +177,8 @@ class Tiers:
                 return 0
             if name not in sizes:
                 found = 0
-                for member in self.tiers[name].models if name in self.tiers else ():
+                tier = self.tiers.get(name)
+                for member in () if tier is None else (*tier.models * tier.strategy.samples, *tier.strategy.helpers):
                     found += size(member[5:], (*trail, name)) if member.startswith("tier:") else 1
                 if found > MAX_CANDIDATES:
                     what = f"comes to {found} models with its nested tiers; at most {MAX_CANDIDATES}"

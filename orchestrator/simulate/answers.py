@@ -2,7 +2,9 @@
 
 A model's name may carry knobs, joined by `+`, for tests and benchmarks: `latency-0.25` (seconds to the first token),
 `tokens-200`, `rate-50` (tokens a second; 0 is all at once), `error-503`, `echo` (answers the last user message itself).
-Anything else is just a name: `chat+latency-0.1`.
+For votes: `say-42` (says that), `right-0.7` (says `RIGHT` so often, else `WRONG`), `judge-first`, `judge-last`, `judge-TEXT`
+(of the answers that a judge is shown, picks the first, the last, or the first that holds the text). Anything else is just a
+name: `chat+latency-0.1`.
 
 A model that is given tools calls the first of them (all of them, with the knob `parallel`), and answers once it has the
 results; one that is given a JSON schema answers with the smallest instance of it.
@@ -29,6 +31,7 @@ _WORDS = _FILLER.split()
 _PIECE = re.compile(r"\s*\S+|\s+")
 
 
+RIGHT, WRONG = "The answer is 42.", "The answer is 41."
 MAX_TOKENS = 1_000_000
 """More than a model's name can ask for."""
 
@@ -111,6 +114,10 @@ class Simulated:
                 error = int(number)
             elif knob == "echo":
                 text = last_user_text(body["messages"])
+            elif kind == "right" and number is not None:
+                text = RIGHT if rng.random() < number else WRONG
+            elif kind in ("say", "judge") and value:
+                text = value if kind == "say" else _judgement(value, last_user_text(body["messages"]))
         if error:
             raise Refusal(error, "simulated_error", f"simulated by {self._name}: an error on purpose")
         if calls := _calls(body, all_of_them="parallel" in model.split("+")):
@@ -123,12 +130,22 @@ class Simulated:
             said = " ".join(last_user_text(body["messages"]).split())[:80]
             text = f"[simulated by {self._name}, model {model}] You said: {said}"
         pieces = pieces_of(text)
-        wanted = [_WORDS[i % len(_WORDS)] for i in range(max(0, tokens - len(pieces)))] if "echo" not in model else []
+        exact = any(knob.partition("-")[0] in ("echo", "right", "say", "judge") for knob in model.split("+"))
+        wanted = [] if exact else [_WORDS[i % len(_WORDS)] for i in range(max(0, tokens - len(pieces)))]
         pieces += [f" {word}" if pieces or i else word for i, word in enumerate(wanted)]
         limit = body.get("max_completion_tokens") or body.get("max_tokens")
         if isinstance(limit, int) and limit < len(pieces):
             return Script(pieces[:limit], first_s, rate, "length")
         return Script(pieces, first_s, rate)
+
+
+def _judgement(preference: str, question: str) -> str:
+    """What a simulated judge says of the answers in its question."""
+    shown = re.findall(r'<answer number="(\d+)">\n(.*?)\n</answer>', question, re.DOTALL)
+    if not shown:
+        return "there is nothing to judge"
+    picked = next((number for number, answer in shown if preference in answer), shown[0][0])
+    return orjson.dumps({"best": int(shown[-1][0] if preference == "last" else picked)}).decode()
 
 
 def _calls(body: dict[str, Any], *, all_of_them: bool) -> tuple[tuple[str, str], ...]:

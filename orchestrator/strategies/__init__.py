@@ -12,8 +12,10 @@ from typing import Protocol, TypedDict
 
 from orchestrator.config.settings import Strategy
 from orchestrator.routes import Candidate, Route
+from orchestrator.strategies.judged import Judged, Synthesized
 from orchestrator.strategies.ladder import ladder
 from orchestrator.strategies.nested import nested
+from orchestrator.strategies.panel import Cascade, Panel
 from orchestrator.strategies.plan import Plan
 from orchestrator.types import FailureKind, Request
 
@@ -99,12 +101,25 @@ def _balance(route: Route, names: Sequence[str], request: Request, world: World)
     return ladder(names, request, order=world.order(route), **_options(route.strategy))
 
 
+_DECIDED_BY: dict[str, type[Panel]] = {"majority": Panel, "weighted": Panel, "judge": Judged, "synthesize": Synthesized}
+
+
+def _consensus(route: Route, names: Sequence[str], request: Request, _world: World) -> Plan:
+    return _DECIDED_BY[route.strategy.method](names, request, route.strategy).run()
+
+
+def _cascade(route: Route, names: Sequence[str], request: Request, _world: World) -> Plan:
+    return Cascade(names, request, route.strategy).run()
+
+
 STRATEGIES: dict[str, Make] = {
     "first": _first,
     "fallback": _fallback,
     "race": _race,
     "hedge": _hedge,
     "balance": _balance,
+    "consensus": _consensus,
+    "cascade": _cascade,
 }
 
 

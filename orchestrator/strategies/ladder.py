@@ -99,7 +99,7 @@ class _Ladder:
                 case _:
                     assert_never(event.outcome)
             if not self._running:
-                return Verdict(barred or _all_failed(self._names, self._failures))
+                return Verdict(barred or all_failed(self._names, self._failures))
             step = Step(tuple(start), wake_at_s=next_at_s)
 
     def _bars(self, rung: int, failure: Failure) -> bool:
@@ -159,7 +159,7 @@ def _cut(first: Failure, since: Sequence[str]) -> Failure:
     return replace(first, message=f"{first.message}; going on elsewhere failed: {'; '.join(since)}") if since else first
 
 
-def _all_failed(names: Sequence[str], failures: dict[int, Failure]) -> Failure:
+def all_failed(names: Sequence[str], failures: dict[int, Failure]) -> Failure:
     """One failure for all: a single candidate's own, or one that names each candidate and why."""
     if len(failures) == 1:
         return next(iter(failures.values()))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from orchestrator.strategies.plan import Call, Event, Happening, Plan, Step, Verdict
-from orchestrator.types import Opened, Request
+from orchestrator.types import Json, Opened, Request
 
 Child = Callable[[Request], Plan]
 """Makes the plan of a member that is itself a route."""
@@ -58,6 +58,8 @@ class _Nest:
         """The parent's call -> the driver's call that last stood for it."""
         self._committed: int | None = None
         """The parent's call that serves the caller."""
+        self._consensus: dict[int, Json] = {}
+        """By the parent's call: how the vote went that a child took."""
         self._calls = 0
 
     def run(self) -> Plan:
@@ -76,7 +78,9 @@ class _Nest:
             self._served_by[call if node.owner is None else node.owner] = event.call
             verdict = self._send(node, event._replace(call=call), changes)
         served_by = None if verdict.call is None else self._served_by.get(verdict.call)
-        return Verdict(verdict.outcome, served_by, verdict.sent)
+        # A vote of the parent's own says more than that of the member which it came to.
+        within = None if verdict.call is None else self._consensus.get(verdict.call)
+        return Verdict(verdict.outcome, served_by, verdict.sent, verdict.consensus or within)
 
     def _wake(self, event: Event, changes: _Changes) -> Verdict | None:
         """Wakes every plan whose time has come. One that an earlier one stopped meanwhile is passed over."""
@@ -97,6 +101,8 @@ class _Nest:
             if node.owner is None:
                 return verdict
             self._close(node.owner, changes)
+            if verdict.consensus is not None:
+                self._consensus[node.owner] = verdict.consensus
             return self._send(self._root, Event(event.at_s, node.owner, verdict.outcome, verdict.sent), changes)
         return self._take(node, step, event.outcome, event.at_s, changes)
 

@@ -21,7 +21,7 @@ from collections.abc import Generator
 from math import inf
 from typing import NamedTuple
 
-from orchestrator.types import Failure, Finish, Opened, Reply, Request, Sent
+from orchestrator.types import Failure, Finish, Json, Opened, Reply, Request, Sent
 
 
 class Call(NamedTuple):
@@ -67,6 +67,8 @@ class Verdict(NamedTuple):
     call: int | None = None
     sent: Sent | None = None
     """With the failure of a stream that had begun: what its caller has, for whoever goes on."""
+    consensus: Json | None = None
+    """Where a vote was taken: the `consensus` part of the answer object (contract §3)."""
 
 
 Plan = Generator[Step, Event, Verdict]

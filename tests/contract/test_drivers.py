@@ -38,10 +38,10 @@ async def local() -> AsyncIterator[Local]:
 @BOTH
 def test_in_virtual_time(scenario: Scenario, stream: bool) -> None:
     """The plan itself."""
-    whole = scenario.strategy.commit == "complete"
-    scripts = [script(model, stream=stream and not whole) for model in scenario.models]
+    models = [candidate.model for candidate in scenario.route.leaves()]
+    scripts = [script(model, stream=stream and not scenario.whole) for model in models]
     ran = run(plan(scenario.route, REQUEST._replace(stream=stream)), scripts)
-    assert [scenario.models[candidate] for candidate in ran.asked] == list(scenario.asked)
+    assert [models[candidate] for candidate in ran.asked] == list(scenario.asked)
     outcome = ran.verdict.outcome
     if isinstance(outcome, Failure):
         assert outcome.kind is scenario.kind

@@ -47,6 +47,7 @@ KIND = "needs exactly one of base_url, simulate, replay, or a known provider's p
 MUCH = "has over 20000 values or 40 levels, aliases followed"
 KEYS = "has to be a string, or a list of strings: one an account"
 URL = "has to be an address such as http://10.0.0.5:8000/v1"
+FORMS = "text, fields, {json: FIELD}, {regex: …}, {number: first | last} or {choice: [A, B]}"
 TIER = "has to be a list of models, or a mapping with `strategy` and `models`"
 
 
@@ -209,8 +210,47 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
                             f"3: tiers.t.strategy: {STRATEGY}"),
     "a list as strategy": (tier("{strategy: [race], models: [sim/a]}"),
                            f"3: tiers.t.strategy: {STRATEGY}"),
-    "a strategy to come": (tier("{strategy: consensus, models: [sim/a], quorum: 2}"),
-                           "3: tiers.t.strategy: 'consensus' is not available yet"),
+    "a strategy to come": (tier("{strategy: spill, models: [sim/a], max_wait_s: 2}"),
+                           "3: tiers.t.strategy: 'spill' is not available yet"),
+    "a quorum of too many": (tier("{strategy: consensus, models: [sim/a, sim/b], quorum: 3}"),
+                             "3: tiers.t.quorum: can never be reached: all votes together are 2"),
+    "a quorum of too much weight": (tier("{strategy: consensus, models: [sim/a, sim/b], method: weighted, quorum: 3, "
+                                         "weights: {sim/a: 0.5}}"),
+                                    "3: tiers.t.quorum: can never be reached: all votes together are 1.5"),
+    "too many samples": (tier("{strategy: consensus, models: [sim/a, sim/b], samples: 33}"),
+                         "3: tiers.t.samples: come to 66 answers; at most 64"),
+    "too few to agree": (tier("{strategy: cascade, models: [sim/a, sim/b], agree: 3}"),
+                         "3: tiers.t.agree: can never be reached: there are 2 models"),
+    "nobody to judge": (tier("{strategy: consensus, models: [sim/a], method: judge}"),
+                        "3: tiers.t.judge: is missing: the selector of the model that judges"),
+    "nobody to merge": (tier("{strategy: consensus, models: [sim/a], method: synthesize}"),
+                        "3: tiers.t.judge: is missing: the selector of the model that merges"),
+    "a judge without a case": (tier("{strategy: consensus, models: [sim/a], judge: sim/j}"),
+                               "3: tiers.t.judge: has nothing to do where the method is majority: set method to judge or "
+                               "synthesize"),
+    "a judge that is a number": (tier("{strategy: consensus, models: [sim/a], method: judge, judge: 7}"),
+                                 "3: tiers.t.judge: has to be a selector, such as 'openai/gpt-4o' or 'tier:smart'"),
+    "weights of no weight": (tier("{strategy: consensus, models: [sim/a], weights: {sim/a: 2}}"),
+                             "3: tiers.t.weights: count for nothing where the method is majority: set method to weighted"),
+    "nobody to escalate to": (tier("{strategy: consensus, models: [sim/a], on_disagreement: escalate}"),
+                              "3: tiers.t.escalate: is missing: the selector of the model that is asked where there is no "
+                              "agreement"),
+    "an escalation that never comes": (tier("{strategy: cascade, models: [sim/a, sim/b], escalate: sim/c, "
+                                            "on_disagreement: error}"),
+                                       "3: tiers.t.escalate: is never asked where on_disagreement is error"),
+    "an unknown way out": (tier("{strategy: consensus, models: [sim/a], on_disagreement: cry}"),
+                           "3: tiers.t.on_disagreement: has to be one of escalate, best, error"),
+    "a broken expression": (tier("{strategy: consensus, models: [sim/a], extract: {regex: '(a'}}"),
+                            "3: tiers.t.extract: is no regular expression of RE2's syntax (which has no look-around): "
+                            "missing ): (a"),
+    "an extract of two": (tier("{strategy: consensus, models: [sim/a], extract: {json: a, number: last}}"),
+                          f"3: tiers.t.extract: has to be one of {FORMS}"),
+    "an empty field": (tier("{strategy: consensus, models: [sim/a], extract: {json: ''}}"),
+                       f"3: tiers.t.extract: 'json' has a value that is none of {FORMS}"),
+    "a choice of one": (tier("{strategy: consensus, models: [sim/a], extract: {choice: [A]}}"),
+                        f"3: tiers.t.extract: 'choice' has a value that is none of {FORMS}"),
+    "a choice of the same": (tier("{strategy: consensus, models: [sim/a], extract: {choice: [A, a]}}"),
+                             "3: tiers.t.extract: has the same choice twice"),
     "a near option": (tier("{strategy: race, models: [sim/a], comit: complete}"),
                       "3: tiers.t.comit: unknown key; did you mean 'commit'?"),
     "an unknown commit": (tier("{strategy: race, models: [sim/a], commit: x}"),
@@ -242,12 +282,12 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "no such filter": (tier("{models: [sim/a], content_filter: no}"),
                        "3: tiers.t.content_filter: has to be stop or fallback"),
     "a quorum of none": (tier("{strategy: consensus, models: [sim/a], quorum: 0}"),
-                         "3: tiers.t.quorum: has to be at least 1"),
+                         "3: tiers.t.quorum: has to be a whole number between 1 and 64"),
     "an unknown method": (tier("{strategy: consensus, models: [sim/a], method: dice}"),
-                          "3: tiers.t.method: has to be 'majority', 'weighted', 'judge' or 'synthesize'"),
+                          "3: tiers.t.method: has to be one of majority, weighted, judge, synthesize"),
     "an unknown extract": (tier("{strategy: cascade, models: [sim/a], extract: {xml: a}}"),
-                           "3: tiers.t.extract.xml: unknown key"),
-    "a judge from nowhere": (tier("{strategy: consensus, models: [sim/a], judge: so/what}"),
+                           f"3: tiers.t.extract: has to be one of {FORMS}"),
+    "a judge from nowhere": (tier("{strategy: consensus, models: [sim/a], method: judge, judge: so/what}"),
                              "3: tiers.t.judge: 'so/what' names no provider that is configured"),
     "a split without arms": (tier("{strategy: split}"), "3: tiers.t.arms: has to be a mapping of names to {weight, model}"),
     "an arm from nowhere": (tier("{strategy: split, arms: {a: {model: so/what}}}"),
@@ -365,6 +405,10 @@ def test_what_is_optional_is_left_out_with_its_reason(file: Path) -> None:
           gone: [openai/a, claude/b]
           too: ["tier:gone"]
           kept: ["tier:too", gpu/x, sim/a]
+          judged: {strategy: consensus, models: [sim/a], method: judge, judge: openai/a}
+          risen: {strategy: cascade, models: [sim/a, sim/b], escalate: "tier:gone"}
+          few: {strategy: consensus, models: [openai/a, claude/b, sim/a], quorum: 2}
+          fewer: {strategy: consensus, models: [openai/a, sim/a, sim/b], quorum: 2}
         """,
     )
     assert {
@@ -374,9 +418,14 @@ def test_what_is_optional_is_left_out_with_its_reason(file: Path) -> None:
         "lab": "NO is not set",
         "tier:gone": "all its models were left out",
         "tier:too": "all its models were left out",
+        "tier:judged": "its 'judge' was left out",
+        "tier:risen": "'tier:gone' was left out",
+        "tier:few": "too few of its models are left: 'quorum' can never be reached: all votes together are 1",
     } == config.left_out
     assert ["sim"] == list(config.providers)
-    assert {"kept": ("sim/a",)} == {name: tier.models for name, tier in config.tiers.items()}
+    assert {"kept": ("sim/a",), "fewer": ("sim/a", "sim/b")} == {
+        name: tier.models for name, tier in config.tiers.items()
+    }
 
 
 def test_a_configuration_of_nothing_but_what_was_left_out(file: Path) -> None:
