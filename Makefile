@@ -6,7 +6,7 @@ CONFIG ?= configs/default.yaml
 PORT ?= 8000
 TESTS ?= tests
 
-.PHONY: serve test check bench faults tails soak build clean
+.PHONY: serve test check bench faults tails votes soak build clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0])'
@@ -37,6 +37,9 @@ faults: $(VENV)/installed-test
 
 tails: $(VENV)/installed-test
 	$(BIN)/python -m bench.tails
+
+votes: $(VENV)/installed-test
+	$(BIN)/python -m bench.votes $(DATA)
 
 soak: $(VENV)/installed-test
 	$(BIN)/python -m bench.soak
