@@ -38,6 +38,8 @@ class Model:
     paused_until_s: float = -inf
     rate_limited: int = 0
     """429s in a row, for the growth of the pause."""
+    trouble: str | None = None
+    """What its last failure was that counts against its health."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +55,8 @@ class Account:
     in_flight: int = 0
     calls: int = 0
     misconfigured: str | None = None
+    trouble: str | None = None
+    """What the last failure was that counts against all of it."""
     models: OrderedDict[str, Model] = field(default_factory=OrderedDict)
 
     def model(self, name: str, breaker: settings.Breaker) -> Model:
@@ -228,6 +232,10 @@ class Admission:
         account_healthy, model_healthy = _health(kind)
         account.breaker.end(now_s, account_healthy, probe=permit.account_probe)
         model.breaker.end(now_s, model_healthy, probe=permit.model_probe)
+        if failure is not None and model_healthy is False:
+            model.trouble = failure.message
+        if failure is not None and account_healthy is False:
+            account.trouble = failure.message
         if failure is None:
             account.misconfigured = None
             return
@@ -306,14 +314,24 @@ class Admission:
         if len(open_s) == len(self.accounts):
             wait_s = min(open_s) - now_s
             wait_s = self._provider.breaker.cooldown_s if wait_s == inf else wait_s
-            reason = next((a.misconfigured for a in self.accounts if a.misconfigured), "it has failed repeatedly")
-            message = f"not asked for another {wait_s:.1f} s: {reason}"
+            message = f"not asked for another {wait_s:.1f} s: {self._trouble(name, now_s)}"
             return _Blocked(now_s, Failure(FailureKind.BREAKER_OPEN, message, retry_after_s=wait_s))
         if len(open_s) + len(pauses_s) == len(self.accounts):
             wait_s = min(pauses_s) - now_s
             message = f"rate limited: the provider asks to wait another {wait_s:.1f} s"
             return _Blocked(now_s, Failure(FailureKind.PAUSED, message, retry_after_s=wait_s))
         return _Blocked(min(self._ready_s(account, name, tokens, now_s) for account in self.accounts))
+
+    def _trouble(self, name: str, now_s: float) -> str:
+        """Why a model is not asked: what its breaker, or its account's, opened for."""
+        for account in self.accounts:
+            if account.misconfigured:
+                return account.misconfigured
+            model = account.models.get(name)
+            trouble = model.trouble if model and model.breaker.ready_s(now_s) > now_s else account.trouble
+            if trouble:
+                return f"it has failed repeatedly, last with: {trouble}"
+        return "it has failed repeatedly"
 
     def stats(self, now_s: float) -> Json:
         """What /admin/pools shows. No keys: accounts are numbered."""

@@ -116,6 +116,15 @@ def test_a_model_that_fails_says_nothing_about_its_siblings() -> None:
     permit(admission, "sibling")
 
 
+def test_who_is_not_asked_is_told_what_for() -> None:
+    """The last failure that the breaker opened for: of the model, or of all of the account."""
+    admission = machine(breaker=settings.Breaker(failures=1))
+    admission.release(permit(admission), 0.0, fail(FailureKind.SERVER_ERROR))
+    assert "it has failed repeatedly, last with: server_error" in refusal(admission).message
+    admission.release(permit(admission, "sibling"), 0.0, fail(FailureKind.UNREACHABLE))
+    assert "it has failed repeatedly, last with: unreachable" in refusal(admission, "third").message
+
+
 def test_a_refused_key_closes_its_account_alone() -> None:
     """The other account serves; with both refused, nobody does, and it shows."""
     admission = machine(accounts=2)
