@@ -7,11 +7,13 @@ For votes: `say-42` (says that), `right-0.7` (says `RIGHT` so often, else `WRONG
 name: `chat+latency-0.1`.
 
 A model that is given tools calls the first of them (all of them, with the knob `parallel`), and answers once it has the
-results; one that is given a JSON schema answers with the smallest instance of it.
+results; one that is given a JSON schema answers with the smallest instance of it, and so does one that is to answer in JSON
+and is shown a schema in what it is told.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import re
@@ -122,10 +124,8 @@ class Simulated:
             raise Refusal(error, "simulated_error", f"simulated by {self._name}: an error on purpose")
         if calls := _calls(body, all_of_them="parallel" in model.split("+")):
             return Script([], first_s, rate, "tool_calls", calls)
-        wanted = body.get("response_format")
-        if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
-            schema = wanted["json_schema"].get("schema") if isinstance(wanted.get("json_schema"), dict) else None
-            return Script(pieces_of(orjson.dumps(instance_of(schema)).decode()), first_s, rate)
+        if not text and (found := _wanted(body)) is not None:
+            return Script(pieces_of(orjson.dumps(found).decode()), first_s, rate)
         if text is None:
             said = " ".join(last_user_text(body["messages"]).split())[:80]
             text = f"[simulated by {self._name}, model {model}] You said: {said}"
@@ -137,6 +137,25 @@ class Simulated:
         if isinstance(limit, int) and limit < len(pieces):
             return Script(pieces[:limit], first_s, rate, "length")
         return Script(pieces, first_s, rate)
+
+
+def _wanted(body: dict[str, Any]) -> Any:
+    """The JSON that a request wants for an answer; None: it wants none."""
+    wanted = body.get("response_format")
+    if not isinstance(wanted, dict) or wanted.get("type") not in ("json_schema", "json_object"):
+        return None
+    if wanted["type"] == "json_schema":
+        named = wanted.get("json_schema")
+        return instance_of(named.get("schema") if isinstance(named, dict) else None)
+    told = "\n".join(str(one.get("content")) for one in body["messages"] if isinstance(one, dict))
+    for start in [match.start() for match in re.finditer(r"\{", told)][:20]:
+        try:
+            schema, _ = json.JSONDecoder().raw_decode(told, start)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(schema, dict) and isinstance(schema.get("properties"), dict):
+            return instance_of(schema)
+    return {"answer": "simulated"}
 
 
 def _judgement(preference: str, question: str) -> str:
@@ -190,8 +209,11 @@ def instance_of(schema: Any, root: Any = None, depth: int = 0) -> Any:
     if kind == "object" or isinstance(properties, dict):
         names = properties if isinstance(properties, dict) else {}
         return {name: instance_of(one, root, depth + 1) for name, one in names.items()}
-    least = schema.get("minimum")
-    number = least if isinstance(least, int | float) and not isinstance(least, bool) else 1
+    least, most = (
+        bound if isinstance(bound := schema.get(name), int | float) and not isinstance(bound, bool) else otherwise
+        for name, otherwise in (("minimum", -math.inf), ("maximum", math.inf))
+    )
+    number = 1 if least <= 1 <= most else least if least > 1 else most
     return {"integer": int(number), "number": float(number), "boolean": True, "null": None}.get(str(kind), "simulated")
 
 

@@ -69,6 +69,32 @@ async def test_knobs(sim: Server) -> None:
     assert ("length", 3) == (short.json()["choices"][0]["finish_reason"], short.json()["usage"]["completion_tokens"])
 
 
+async def test_answers_for_votes(sim: Server) -> None:
+    """What it says, how often it is right, and which answer a judge likes."""
+    assert "42" == text(await ask(sim, "say-42"))
+    said = [text(await ask(sim, "right-0.5")) for _ in range(40)]
+    assert {"The answer is 42.", "The answer is 41."} == set(said)
+    shown = 'Which?\n<answer number="1">\na\n</answer>\n\n<answer number="2">\nb\n</answer>'
+    body = {"messages": [{"role": "user", "content": shown}]}
+    picks = [
+        orjson.loads(text(await ask(sim, f"judge-{which}", **body)))["best"] for which in ("first", "last", "b", "z")
+    ]
+    assert [1, 2, 2, 1] == picks
+    assert "there is nothing to judge" == text(await ask(sim, "judge-first"))
+
+
+async def test_answers_in_json(sim: Server) -> None:
+    """By a schema that is given, or shown in what it is told; else an object of its own."""
+    wanted = {"response_format": {"type": "json_object"}}
+    assert '{"answer":"simulated"}' == text(await ask(sim, "chat", **wanted))
+    told = 'Answer as {broken} {"properties": {"n": {"type": "integer", "minimum": -9, "maximum": 0}}}'
+    assert '{"n":0}' == text(await ask(sim, "chat", messages=[{"role": "user", "content": told}], **wanted))
+    schema = {"properties": {"n": {"type": "integer", "minimum": -9}, "m": {"type": "number", "minimum": 2}}}
+    strict = {"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
+    assert '{"n":1,"m":2.0}' == text(await ask(sim, "chat", **strict))
+    assert "7" == text(await ask(sim, "say-7", **strict))
+
+
 async def test_more_choices_than_are_made(sim: Server) -> None:
     """Refused, as OpenAI does: they would fill the memory."""
     assert (200, 400) == ((await ask(sim, "chat", n=128)).status_code, (await ask(sim, "chat", n=129)).status_code)
