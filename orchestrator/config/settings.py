@@ -280,6 +280,8 @@ class Server:
     max_body_mb: Annotated[float, Gt(0), Le(1024)] = 20.0
     keepalive_s: Seconds = 15.0
     """Silence after which a streamed answer gets a comment."""
+    origins: tuple[str, ...] = ()
+    """Web pages that may use the endpoint from a browser, beside those of this machine: `https://chat.example.com`, `*`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -30,6 +30,7 @@ from orchestrator.wire.http import (
 )
 from orchestrator.wire.messages import count_tokens
 from orchestrator.wire.openapi import DOCUMENT, METHODS
+from orchestrator.wire.origins import check_origin, preflight
 from orchestrator.wire.shape import Shape, Speaker
 from orchestrator.wire.shapes import SHAPES, speaking
 from orchestrator.wire.sse import SseSink
@@ -96,6 +97,12 @@ class App:
         send = noticing(send)
         shape = speaking(scope["path"])
         try:
+            if allowed := check_origin(scope, self._current().server.origins):
+                send = _with_headers(send, allowed)
+                if (wanted := preflight(scope)) is not None:
+                    await send({"type": "http.response.start", "status": 204, "headers": [*wanted]})
+                    await send({"type": "http.response.body", "body": b""})
+                    return
             await self._route(scope, receive, send, request_id)
         except Refused as refused:
             error = error_object(refused.status, str(refused), refused.code, refused.param)
@@ -257,6 +264,17 @@ def _headers(provider: str | None, model: str | None, strategy: str | None, repo
         if report["cost_usd"] is not None:
             headers.append((b"x-orchestrator-cost-usd", str(report["cost_usd"]).encode()))
     return headers
+
+
+def _with_headers(send: Send, more: tuple[Header, ...]) -> Send:
+    """`send`, adding headers to the answer."""
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *more]}
+        await send(message)
+
+    return sending
 
 
 def _request_id(scope: Scope) -> str:

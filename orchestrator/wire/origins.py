@@ -1,0 +1,65 @@
+"""Browsers: which pages may use the endpoint, and what their preflights are answered (the Fetch standard, "CORS protocol").
+
+A page may send a request to any address that its browser reaches, this machine's among them; a JSON body in `text/plain`
+needs no preflight. So where no key protects the endpoint, a request that names an origin is answered only if that origin is
+a page of this machine, or one that the configuration allows (`server.origins`). What is no browser names none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from orchestrator.wire.http import Header, Refused, Scope
+
+_SHOWN = (
+    b"x-request-id, x-orchestrator-provider, x-orchestrator-model, x-orchestrator-strategy, x-orchestrator-attempts, "
+    b"x-orchestrator-cost-usd, retry-after, x-should-retry"
+)
+_PREFLIGHT_S = b"600"
+
+
+def host_of(url: str) -> str | None:
+    """The host that an address names, in lower case; None where it names none."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def is_local(host: str | None) -> bool:
+    """Whether a name means this machine: localhost, or a loopback address as browsers write it."""
+    return host is not None and (host in ("localhost", "::1") or host.endswith(".localhost") or host.startswith("127."))
+
+
+def check_origin(scope: Scope, origins: Sequence[str]) -> tuple[Header, ...]:
+    """The headers that let a page read the answer; none for what is no page. Raises Refused (403) for a page that may not."""
+    origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
+    if origin is None:
+        return ()
+    text = origin.decode("latin-1")
+    if not is_local(host_of(text)) and text not in origins and "*" not in origins:
+        what = "pages of this origin may not use the endpoint; 'server.origins' in the configuration allows others"
+        raise Refused(403, "origin_not_allowed", what)
+    return (
+        (b"access-control-allow-origin", origin),
+        (b"access-control-expose-headers", _SHOWN),
+        (b"vary", b"origin"),
+    )
+
+
+def preflight(scope: Scope) -> tuple[Header, ...] | None:
+    """What a preflight is answered beside `check_origin`'s headers; None: the request is none."""
+    asked = {
+        name: value for name, value in scope["headers"] if name.startswith((b"access-control-request-", b"origin"))
+    }
+    if scope["method"] != "OPTIONS" or b"access-control-request-method" not in asked or b"origin" not in asked:
+        return None
+    headers: list[Header] = [
+        (b"access-control-allow-methods", b"GET, POST"),
+        (b"access-control-allow-headers", asked.get(b"access-control-request-headers", b"content-type, authorization")),
+        (b"access-control-max-age", _PREFLIGHT_S),
+    ]
+    if asked.get(b"access-control-request-private-network") == b"true":
+        headers.append((b"access-control-allow-private-network", b"true"))
+    return tuple(headers)
