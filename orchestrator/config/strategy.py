@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from orchestrator.config.settings import Strategy
 from orchestrator.resilience.latency import SHARES
 
-STRATEGIES = ("balance", "fallback", "first", "hedge", "race")
-PLANNED = frozenset({"consensus", "cascade", "split", "spill"})
+STRATEGIES = ("balance", "fallback", "first", "hedge", "race", "split")
+PLANNED = frozenset({"consensus", "cascade", "spill"})
 LATER = "is not available yet"
 """Said of what the contract names and this version does not have: refused, never ignored."""
 
@@ -66,15 +66,33 @@ def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
     content_filter = body.get("content_filter", "stop")
     if content_filter not in ("stop", "fallback"):
         return Wrong("content_filter", "has to be stop or fallback")
-    params = body.get("params", {})
-    if not isinstance(params, dict):
-        return Wrong("params", "has to be a mapping of request parameters")
-    if reserved := RESERVED & params.keys():
-        return Wrong("params", f"may not set {', '.join(sorted(reserved))}: that is the request's own")
+    if wrong := _wrong_params(body):
+        return wrong
     after_s = None if after is None else float(after)
     return Strategy(
-        name, commit, after_s, share, float(extra), by, float(explore), weights, resume, content_filter, params
+        name,
+        commit,
+        after_s,
+        share,
+        float(extra),
+        by,
+        float(explore),
+        weights,
+        resume=resume,
+        content_filter=content_filter,
+        params=body.get("params", {}),
+        override=body.get("override", {}),
     )
+
+
+def _wrong_params(body: Mapping[str, Any]) -> Wrong | None:
+    for key in ("params", "override"):
+        given = body.get(key, {})
+        if not isinstance(given, dict):
+            return Wrong(key, "has to be a mapping of request parameters")
+        if reserved := RESERVED & given.keys():
+            return Wrong(key, f"may not set {', '.join(sorted(reserved))}: that is the request's own")
+    return None
 
 
 def _is_number(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from orchestrator.config.settings import Strategy
 from orchestrator.routes import Candidate, Route
@@ -12,6 +13,9 @@ from tests.virtual import Script, answers, fails, streams
 
 QUICK, SLOW, STUCK, ILL = "latency-0.05+rate-0", "latency-0.4+rate-0", "latency-30+rate-0", "error-400"
 
+Member: TypeAlias = "str | tuple[Strategy, tuple[Member, ...]]"
+"""A model, or a tier within the tier."""
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -19,14 +23,24 @@ class Scenario:
 
     name: str
     strategy: Strategy
-    models: tuple[str, ...]
+    members: tuple[Member, ...]
     winner: str | None
     asked: tuple[str, ...]
     kind: FailureKind | None = None
 
     @property
     def route(self) -> Route:
-        return Route("tier:t", self.strategy, tuple(Candidate("sim", model) for model in self.models))
+        return _route("tier:t", self.strategy, self.members)
+
+    @property
+    def models(self) -> list[str]:
+        """The leaves'."""
+        return [candidate.model for candidate in self.route.leaves()]
+
+
+def _route(selector: str, strategy: Strategy, members: tuple[Member, ...]) -> Route:
+    inner = [one if isinstance(one, str) else _route(f"{selector}-{at}", *one) for at, one in enumerate(members)]
+    return Route(selector, strategy, tuple(Candidate("sim", one) if isinstance(one, str) else one for one in inner))
 
 
 def script(model: str, *, stream: bool) -> Script:
@@ -41,6 +55,7 @@ def script(model: str, *, stream: bool) -> Script:
 
 DOWN = "error-500"
 _FALLBACK, _RACE, _HEDGE = Strategy("fallback"), Strategy("race"), Strategy("hedge", after_s=0.15)
+_SPLIT = Strategy("split", arms={"control": 0, "new": 1})
 SCENARIOS = (
     Scenario("first asks one", Strategy("first"), (QUICK, SLOW), QUICK, (QUICK,)),
     Scenario("first fails as it is", Strategy("first"), (DOWN, SLOW), None, (DOWN,), FailureKind.SERVER_ERROR),
@@ -54,5 +69,10 @@ SCENARIOS = (
     Scenario("hedge asks the second", _HEDGE, (STUCK, QUICK), QUICK, (STUCK, QUICK)),
     Scenario("balance falls back on the others", Strategy("balance"), (DOWN, QUICK), QUICK, (DOWN, QUICK)),
     Scenario("hedge answers a failure", _HEDGE, (DOWN, QUICK), QUICK, (DOWN, QUICK)),
+    Scenario("split asks one arm", _SPLIT, (SLOW, QUICK), QUICK, (QUICK,)),
+    Scenario("split fails with its arm", _SPLIT, (QUICK, DOWN), None, (DOWN,), FailureKind.SERVER_ERROR),
+    Scenario("an arm falls back by itself", _SPLIT, (SLOW, (_FALLBACK, (DOWN, QUICK))), QUICK, (DOWN, QUICK)),
+    Scenario("a split within a split", _SPLIT, (SLOW, (_SPLIT, (STUCK, QUICK))), QUICK, (QUICK,)),
+    Scenario("a race of splits", _RACE, ((_SPLIT, (STUCK, SLOW)), (_SPLIT, (STUCK, QUICK))), QUICK, (SLOW, QUICK)),
 )
 assert {scenario.strategy.name for scenario in SCENARIOS} == set(STRATEGIES), "a strategy without a scenario"
