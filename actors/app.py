@@ -15,6 +15,7 @@ from ray.exceptions import RayError
 from actors.control import shown
 from actors.following import Following
 from actors.pools import RayPools
+from orchestrator.asks import Reloaded
 from orchestrator.balancing import Scores
 from orchestrator.config.live import Snapshot
 from orchestrator.config.load import default_config, load
@@ -95,12 +96,12 @@ class CoordinatorReplica:
             status = {"problems": [f"the control actor does not answer: {type(error).__name__}"]}
         return {"version": snapshot.version, **status, "config": shown(snapshot.config)}
 
-    async def reload(self) -> tuple[int, tuple[str, ...]]:
+    async def reload(self) -> Reloaded:
         """See `orchestrator.wire.app.Admin`."""
         try:
             return await self._following.reload()
         except (RayError, TimeoutError) as error:
-            return 0, (f"the control actor does not answer: {type(error).__name__}",)
+            return Reloaded(0, (f"the control actor does not answer: {type(error).__name__}",))
 
     async def models(self) -> list[Json]:
         """What /v1/models lists, by handle."""

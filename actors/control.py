@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import ray
 
 from actors.pool import detached
+from orchestrator.asks import Reloaded
 from orchestrator.config.live import Live, Snapshot
 from orchestrator.config.settings import Config
 from orchestrator.counters import Counters, total
@@ -32,13 +34,6 @@ GONE_S = 30.0
 LONELY_S = 60.0
 
 _log = logging.getLogger("orchestrator.control")
-
-
-class Reloaded(NamedTuple):
-    """What came of a reload."""
-
-    version: int
-    problems: tuple[str, ...]
 
 
 class Control:
@@ -95,7 +90,7 @@ class Control:
     ) -> Snapshot | Literal["unknown", "drain"] | None:
         """What is newer than `version`, as soon as there is something; None when there was nothing for a while.
 
-        `unknown`: there is nothing at all, and whoever has a snapshot is asked for it (`restore`). `drain`: said once to
+        `unknown`: something is lacking here, and whoever has a snapshot is asked for it (`restore`). `drain`: said once to
         each coordinator when the application is being stopped; it says so (`drained`) when it has nothing in flight.
         """
         self._asked_s = time.monotonic()
@@ -106,7 +101,7 @@ class Control:
         if self._live.snapshot is not None and self._live.snapshot.version < version:
             # Made before this coordinator's, by the clock of another machine: it is what counts all the same.
             self._live.publish(self._live.snapshot.config, version + 1)
-        if self._live.snapshot is None and version:
+        if version and (self._live.snapshot is None or self._live.unsure):
             return "unknown"
         if self._live.snapshot is None or self._live.snapshot.version == version:
             try:
@@ -118,9 +113,8 @@ class Control:
         return self._live.snapshot
 
     async def restore(self, snapshot: Snapshot) -> None:
-        """The last good snapshot, from a coordinator; taken if there is none here."""
-        if self._live.snapshot is None:
-            self._live.snapshot = snapshot
+        """The last good snapshot, from a coordinator; taken as far as there is none here."""
+        if await asyncio.to_thread(self._live.restore, snapshot):
             self._publish()
 
     async def drain(self, limit_s: float) -> bool:
@@ -148,18 +142,23 @@ class Control:
         if await asyncio.to_thread(self._live.reload):
             self._publish()
         snapshot = self._live.snapshot
-        return Reloaded(0 if snapshot is None else snapshot.version, self._live.problems)
+        version = 0 if snapshot is None else snapshot.version
+        return Reloaded(version, self._live.problems, _lines(self._live.user_problems))
 
     async def status(self) -> Json:
         """What /admin/config shows: no keys, only how many there are."""
         live = self._live
         return {
             "source": live.path,
-            "problems": live.problems,
+            "problems": [*live.problems, *_lines(live.user_problems)],
             "problems_since": live.problems_since,
             "counters": total([self._former, *(counters for _, counters in self._counters.values())]).rows(),
             "coordinators": len(self._counters),
         }
+
+
+def _lines(problems: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(line for lines in problems.values() for line in lines)
 
 
 def shown(config: Config) -> Json:

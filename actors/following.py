@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from ray.exceptions import RayError
 
-from actors.control import POLL_S, Reloaded, find_or_make
+from actors.control import POLL_S, find_or_make
+from orchestrator.asks import Reloaded
 from orchestrator.config.live import Snapshot
 from orchestrator.config.load import load
 from orchestrator.counters import Counters

@@ -9,9 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.errors import BadChoice, CallFailed, ConfigError, OrchestratorError, UnknownSelector
+    from orchestrator.errors import BadChoice, CallFailed, ConfigError, NotAllowed, OrchestratorError, UnknownSelector
 
-__all__ = ["BadChoice", "CallFailed", "ConfigError", "OrchestratorError", "UnknownSelector", "__version__"]
+__all__ = [
+    "BadChoice",
+    "CallFailed",
+    "ConfigError",
+    "NotAllowed",
+    "OrchestratorError",
+    "UnknownSelector",
+    "__version__",
+]
 
 __version__ = "0.1.0"
 
@@ -19,6 +27,7 @@ _HOME = {
     "BadChoice": "orchestrator.errors",
     "CallFailed": "orchestrator.errors",
     "ConfigError": "orchestrator.errors",
+    "NotAllowed": "orchestrator.errors",
     "OrchestratorError": "orchestrator.errors",
     "UnknownSelector": "orchestrator.errors",
 }

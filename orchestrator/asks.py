@@ -31,6 +31,17 @@ class Answer:
     model: str | None = None
 
 
+class Reloaded(NamedTuple):
+    """What came of reading the configuration anew."""
+
+    version: int
+    """That is in use from then on."""
+    problems: tuple[str, ...]
+    """That kept the file from being taken over."""
+    user_problems: tuple[str, ...] = ()
+    """Those of users' files: the experiments in them are what they were."""
+
+
 class Sink(Protocol):
     """Where a streamed answer goes."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -15,9 +15,11 @@ from orchestrator.counters import Counters
 from orchestrator.drive import Record, Runtime, drive
 from orchestrator.resilience.budget import Budget, Turns
 from orchestrator.resilience.latency import Quantiles
+from orchestrator.rollout import decide
 from orchestrator.routes import Candidate, Route
 from orchestrator.selectors import Selectors
 from orchestrator.strategies import TYPICAL_S, plan
+from orchestrator.strategies.split import choose
 from orchestrator.types import Failure, FailureKind, Finish, Json, Opened, Reply
 
 HEDGE_FLOOR_PER_S = 0.1
@@ -66,11 +68,11 @@ class Coordinator:
         """Hedge budgets, by the selector of the tier."""
 
     async def answer(self, ask: Ask) -> Answer:
-        """A whole answer. Raises UnknownSelector and BadChoice."""
+        """A whole answer. Raises UnknownSelector, NotAllowed and BadChoice."""
         return await self._run(ask, None)
 
     async def stream(self, ask: Ask, sink: Sink) -> Answer:
-        """A streamed answer; what is returned tells how it ended. Raises UnknownSelector, BadChoice, what the sink raises.
+        """A streamed answer; what is returned tells how it ended. Raises like `answer`, and what the sink raises.
 
         Where the strategy decides by whole answers the outcome is a Reply, and nothing was sent to the sink.
         """
@@ -80,6 +82,10 @@ class Coordinator:
     def server(self) -> Server:
         """How it is served."""
         return self.config.server
+
+    def rollout(self, user: str) -> Json:
+        """Whether a user is sent through the orchestrator, and why (`orchestrator.rollout`)."""
+        return decide(self.config.rollout, user)._asdict()
 
     async def idle(self) -> None:
         """Waits until nothing is in flight."""
@@ -100,28 +106,29 @@ class Coordinator:
             return await self._answer(ask, sink)
 
     async def _answer(self, ask: Ask, sink: Sink | None) -> Answer:
-        route = self._selectors.resolve(ask.selector, ask.override)
-        for inner in route.walk():
+        route = self._selectors.resolve(ask.selector, ask.override, ask.user)
+        world = _World(self, self._clock, ask)
+        for inner in world.may_come_to(route):
             if inner.strategy.name == "hedge":
                 self.turns(inner).budget.deposit(self._clock())
-        world = _World(self, self._clock)
         try:
             run = await drive(
                 plan(route, ask.request, world),
                 tuple(route.leaves()),
                 self._runtime,
-                sink=None if sink is None else _Reporting(sink, ask, route),
+                sink=None if sink is None else _Reporting(sink, ask, route, world.arms),
                 clock=self._clock,
             )
         finally:
             world.end()
         self._learn(run.records)
         model = run.outcome.model if isinstance(run.outcome, Reply | Finish) else None
-        report = _report(ask, route, run.records, run.winner)
+        report = _report(ask, route, run.records, run.winner, world.arms)
         if run.consensus is not None:
             report["consensus"] = run.consensus
-        outcome = run.outcome.kind.value if isinstance(run.outcome, Failure) else "ok"
-        self.counters.request(ask.selector, route.strategy.name, outcome)
+        self.counters.request(ask.selector, route.strategy.name, _outcome(run.outcome))
+        for split, arm in world.arms.items():
+            self.counters.arm(split, arm, world.outcomes.get(split, FailureKind.CANCELLED.value))
         for attempt in report["attempts"]:
             self.counters.attempt(attempt["provider"], attempt["model"], attempt["outcome"])
         return Answer(run.outcome, report, route.strategy.name, run.winner.provider if run.winner else None, model)
@@ -153,12 +160,13 @@ class Coordinator:
         return turns
 
     async def models(self) -> list[Json]:
-        """What /v1/models lists: tiers, aliases, then every provider's models."""
+        """What /v1/models lists: tiers, experiments, aliases, then every provider's models."""
         rows: list[Json] = []
         for provider in self.config.providers.values():
             names = provider.models if provider.models is not None else await self._pools.models(provider.name)
             rows += [_row(f"{provider.name}/{model}", provider.name) for model in names]
-        own = [f"tier:{name}" for name in self.config.tiers] + self._selectors.aliases([row["id"] for row in rows])
+        own = [f"tier:{name}" for name in self.config.tiers] + [f"user:{name}" for name in self.config.experiments]
+        own += self._selectors.aliases([row["id"] for row in rows])
         return [_row(name, "orchestrator") for name in own] + rows
 
     async def pools(self) -> list[Json]:
@@ -175,11 +183,16 @@ class Coordinator:
 class _World:
     """`orchestrator.strategies.World` of one request."""
 
-    __slots__ = ("_begun", "_clock", "_coordinator", "_refused")
+    __slots__ = ("_ask", "_begun", "_clock", "_coordinator", "_refused", "arms", "outcomes")
 
-    def __init__(self, coordinator: Coordinator, clock: Callable[[], float]) -> None:
+    def __init__(self, coordinator: Coordinator, clock: Callable[[], float], ask: Ask) -> None:
         self._coordinator = coordinator
         self._clock = clock
+        self._ask = ask
+        self.arms: dict[str, str] = {}
+        """Selector of a split -> the arm that was asked, the outermost first."""
+        self.outcomes: dict[str, str] = {}
+        """Selector of a split -> what came of the arm."""
         self._begun: list[str] = []
         self._refused: set[Turns] = set()
 
@@ -215,6 +228,28 @@ class _World:
         scores.begin(names[order[0]])
         return order
 
+    def arm(self, route: Route) -> str:
+        """See `World`."""
+        return self.arms.setdefault(route.selector, self._arm(route.strategy))
+
+    def arm_ended(self, route: Route, outcome: Reply | Finish | Failure) -> None:
+        """See `World`."""
+        self.outcomes[route.selector] = _outcome(outcome)
+
+    def _arm(self, split: Strategy) -> str:
+        unit = self._ask.user if split.unit == "user" else None
+        return choose(split.arms, split.seed, self._ask.request_id if unit is None else unit)
+
+    def may_come_to(self, route: Route) -> Iterator[Route]:
+        """The route and every route below, save those of arms that are not asked."""
+        yield route
+        members = route.members
+        if route.strategy.name == "split":
+            members = (members[[*route.strategy.arms].index(self._arm(route.strategy))],)
+        for member in members:
+            if isinstance(member, Route):
+                yield from self.may_come_to(member)
+
     def end(self) -> None:
         """The request has ended."""
         for name in self._begun:
@@ -226,27 +261,36 @@ class _World:
 class _Reporting:
     """A sink of the edge's as a sink of the driver's."""
 
-    def __init__(self, sink: Sink, ask: Ask, route: Route) -> None:
+    def __init__(self, sink: Sink, ask: Ask, route: Route, arms: Mapping[str, str]) -> None:
         self._sink = sink
         self._ask = ask
         self._route = route
+        self._arms = arms
         self.send = sink.send
 
     async def open(self, candidate: Candidate, opened: Opened, records: Sequence[Record]) -> None:
-        report = _report(self._ask, self._route, records, candidate)
+        report = _report(self._ask, self._route, records, candidate, self._arms)
         await self._sink.open(candidate.provider, opened.model, self._route.strategy.name, report)
+
+
+def _outcome(outcome: Reply | Finish | Failure) -> str:
+    return outcome.kind.value if isinstance(outcome, Failure) else "ok"
 
 
 def _row(selector: str, owner: str) -> Json:
     return {"id": selector, "object": "model", "created": 0, "owned_by": owner}
 
 
-def _report(ask: Ask, route: Route, records: Sequence[Record], winner: Candidate | None) -> Json:
+def _report(
+    ask: Ask, route: Route, records: Sequence[Record], winner: Candidate | None, arms: Mapping[str, str]
+) -> Json:
     """The `orchestrator` object of contract §3. Costs are null: there are no prices yet."""
+    split = {"arm": next(iter(arms.values())), "arms": dict(arms)} if arms else {}
     return {
         "request_id": ask.request_id,
         "selector": ask.selector,
         "strategy": route.strategy.name,
+        **split,
         "attempts": [entry for record in records for entry in _attempts(record)],
         "winner": None if winner is None else str(winner),
         "cost_usd": None,

@@ -19,6 +19,8 @@ class Counters:
         """(selector, strategy, outcome) -> requests."""
         self.attempts: Counter[tuple[str, str, str]] = Counter()
         """(provider, model, outcome) -> attempts."""
+        self.arms: Counter[tuple[str, str, str]] = Counter()
+        """(selector of the split, arm, outcome of the arm) -> requests."""
 
     def request(self, selector: str, strategy: str, outcome: str) -> None:
         """One request ended."""
@@ -28,16 +30,22 @@ class Counters:
         """One attempt ended."""
         _count(self.attempts, (provider, model, outcome), (provider, "other", outcome))
 
+    def arm(self, selector: str, arm: str, outcome: str) -> None:
+        """One request ended that a split had sent to an arm; the outcome is the arm's, whatever others made up for it."""
+        _count(self.arms, (selector, arm, outcome), ("other", arm, outcome))
+
     def add(self, other: Counters) -> None:
         """Adds another process's counts."""
         self.requests.update(other.requests)
         self.attempts.update(other.attempts)
+        self.arms.update(other.arms)
 
     def rows(self) -> dict[str, list[dict[str, Any]]]:
         """As JSON, by label."""
         return {
             "requests": _rows(("selector", "strategy", "outcome"), self.requests),
             "attempts": _rows(("provider", "model", "outcome"), self.attempts),
+            "arms": _rows(("selector", "arm", "outcome"), self.arms),
         }
 
 

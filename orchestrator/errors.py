@@ -3,6 +3,7 @@
 OrchestratorError
 ├── ConfigError          a configuration that cannot be used; `.problems` has one line each
 ├── UnknownSelector      a model, tier or experiment that does not exist; `.near` has similar names
+├── NotAllowed           an experiment of another user than the one who asks
 └── CallFailed           a request that got no answer; `.failure` says why, `.retryable` whether trying again helps
 """
 
@@ -45,6 +46,18 @@ class UnknownSelector(OrchestratorError):
         why = f" (left out: {self.reason})" if self.reason else ""
         hint = f"; did you mean {', '.join(self.near)}?" if self.near else ""
         return f"unknown model {self.selector!r}{why}{hint}"
+
+
+class NotAllowed(OrchestratorError):
+    """A selector that is not for the user who asks."""
+
+    def __init__(self, selector: str, user: str) -> None:
+        super().__init__(selector, user)
+        self.selector = selector
+        self.user = user
+
+    def __str__(self) -> str:
+        return f"{self.selector!r} may not be used by the user {self.user!r}"
 
 
 class BadChoice(OrchestratorError):

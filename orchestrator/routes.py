@@ -39,10 +39,3 @@ class Route:
                 yield from member.leaves()
             else:
                 yield member
-
-    def walk(self) -> Iterator[Route]:
-        """This route and every route below."""
-        yield self
-        for member in self.members:
-            if isinstance(member, Route):
-                yield from member.walk()

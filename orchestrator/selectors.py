@@ -1,4 +1,4 @@
-"""From a request's `model` to a route: `provider/model`, `tier:NAME`, or a choice that the request brings along."""
+"""From a request's `model` to a route: a model, a tier, a user's experiment, or a choice that the request brings along."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from orchestrator.config.settings import Config, Strategy
 from orchestrator.config.strategy import make_strategy
 from orchestrator.config.tiers import MAX_CANDIDATES
 from orchestrator.config.votes import Wrong, check_votes
-from orchestrator.errors import BadChoice, UnknownSelector
+from orchestrator.errors import BadChoice, NotAllowed, UnknownSelector
 from orchestrator.routes import Candidate, Route
 
 CACHED = 1_000
 """Routes of plain models that are kept; callers choose the names, so there is a bound."""
+
+COMPARED = 500
+"""Experiments that are looked through for one that is spelled alike, where the user has none: there may be 200,000."""
 
 _FIRST = Strategy("first")
 _CHOICES = {
@@ -33,6 +36,10 @@ class Selectors:
         self._plain: dict[str, Route] = {}
         for name in config.tiers:
             self._tier(name)
+        self._experiments = {
+            f"user:{name}": Route(f"user:{name}", one.strategy, tuple(map(self._member, one.members)))
+            for name, one in config.experiments.items()
+        }
         self._patterns = sorted((a for a in config.aliases if "*" in a), key=len, reverse=True)
         """Aliases with a star, the longest and so the most particular first."""
 
@@ -40,8 +47,7 @@ class Selectors:
         route = self._tiers.get(name)
         if route is None:
             tier = self._config.tiers[name]
-            members = (*tier.models, *tier.strategy.helpers)
-            route = self._tiers[name] = Route(f"tier:{name}", tier.strategy, tuple(map(self._member, members)))
+            route = self._tiers[name] = Route(f"tier:{name}", tier.strategy, tuple(map(self._member, tier.members)))
         return route
 
     def _member(self, selector: str) -> Candidate | Route:
@@ -50,14 +56,21 @@ class Selectors:
         provider, _, model = selector.partition("/")
         return Candidate(provider, model)
 
-    def resolve(self, selector: str, override: dict[str, Any] | None = None) -> Route:
-        """The route of a selector. Raises UnknownSelector (with near names), BadChoice for a wrong `override`.
+    def resolve(self, selector: str, override: dict[str, Any] | None = None, user: str | None = None) -> Route:
+        """The route of a selector. Raises UnknownSelector (with near names), BadChoice for a wrong `override`, NotAllowed for
+        the experiment of another than `user` (None: nobody has said who asks, and everything is allowed).
 
         `override` is the request's `orchestrator` object, with `fallbacks` for OpenRouter's `models` and `provider` for its
         object of that name.
         """
         if override:
-            return self._chosen(selector, override)
+            return self._chosen(selector, override, user)
+        if selector.startswith("user:"):
+            if user is not None and user != selector[5:].partition(":")[0]:
+                raise NotAllowed(_short(selector), _short(user))
+            if (experiment := self._experiments.get(selector)) is None:
+                raise self._unknown(selector)
+            return experiment
         if selector.startswith("tier:"):
             route = self._tiers.get(selector[5:])
             if route is None:
@@ -86,7 +99,7 @@ class Selectors:
                 return aliases[pattern].replace("*", text)
         return None
 
-    def _chosen(self, selector: str, override: dict[str, Any]) -> Route:
+    def _chosen(self, selector: str, override: dict[str, Any], user: str | None) -> Route:
         choice = dict(override)
         if choice.pop("provider", None) is not None:
             raise BadChoice("provider", "provider preferences are not available yet; use 'models'")
@@ -105,6 +118,10 @@ class Selectors:
             raise BadChoice(where, "has to be a list of models")
         if len(models) > 16:
             raise BadChoice(where, "has to have at most 16 entries")
+        if choice.get("strategy") == "split":
+            raise BadChoice(
+                "orchestrator.strategy", "'split' is for tiers and experiments: a request would choose its own arm"
+            )
         strategy = make_strategy(choice)
         if isinstance(strategy, Wrong):
             raise BadChoice(f"orchestrator.{strategy.key}", strategy.reason)
@@ -112,7 +129,7 @@ class Selectors:
             raise BadChoice(f"orchestrator.{unfit.key}", unfit.reason)
         if stray := [name for name in strategy.weights if name not in models]:
             raise BadChoice("orchestrator.weights", f"{stray[0][:200]!r} is not among the models")
-        routes = [self.resolve(one) for one in (*models, *strategy.helpers)]
+        routes = [self.resolve(one, user=user) for one in (*models, *strategy.helpers)]
         if strategy.weights:
             # By the names that plans know members by: an alias may stand for one.
             weights = {one.selector: strategy.weights.get(name, 1.0) for name, one in zip(models, routes, strict=False)}
@@ -127,10 +144,16 @@ class Selectors:
 
     def _unknown(self, selector: str) -> UnknownSelector:
         # Callers choose its length, and the search for what is spelled alike is quadratic.
-        selector = selector if len(selector) <= 200 else selector[:200] + "…"
+        selector = _short(selector)
         left_out = self._config.left_out
         reason = left_out.get(selector) or left_out.get(selector.partition("/")[0], "")
         listed = self.listed()
+        if selector.startswith("user:"):
+            user = selector.rpartition(":")[0]
+            reason = reason or left_out.get(user, "")
+            listed = [name for name in self._experiments if name.startswith(f"{user}:")] or [*self._experiments][
+                :COMPARED
+            ]
         near = [name for name in listed if name.rpartition("/")[2] == selector]
         near += [name for name in get_close_matches(selector, listed, 3, 0.5) if name not in near]
         return UnknownSelector(selector, tuple(near[:3]), reason)
@@ -148,6 +171,11 @@ class Selectors:
             texts = (_star(target, model) for model in models)
             names += [pattern.replace("*", text) for text in texts if text is not None]
         return list(dict.fromkeys(names))
+
+
+def _short(text: str) -> str:
+    """What a caller has sent, for a message."""
+    return text if len(text) <= 200 else text[:200] + "…"
 
 
 def _star(pattern: str, name: str) -> str | None:

@@ -20,6 +20,7 @@ class Attempt:
 
     model: str
     started_s: float
+    body: Any
     ended_s: float | None = None
     """When it was answered, or when its client went away."""
     gone: bool = False
@@ -71,7 +72,7 @@ class Upstream:
         length = next((int(line[15:]) for line in head.split("\r\n") if line.startswith("content-length:")), 0)
         body = json.loads(await reader.readexactly(length) or b"{}")
         model = str(body.get("model"))
-        attempt = Attempt(model, time.monotonic())
+        attempt = Attempt(model, time.monotonic(), body)
         self.log.append(attempt)
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)

@@ -19,7 +19,7 @@ def _fail(url: str, error: Exception) -> int:
     if isinstance(error, openai.APIStatusError):
         body = error.body if isinstance(error.body, dict) else {}
         print(body.get("message") or error.message, file=sys.stderr)
-        return 2 if error.status_code in (400, 404) else 1
+        return 2 if error.status_code in (400, 403, 404) else 1
     print(f"{url} cannot be reached: is `orchestrator serve` running there?", file=sys.stderr)
     return 1
 

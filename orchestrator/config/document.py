@@ -61,9 +61,13 @@ class TooManyProblems(Exception):
 class Document:
     """A document's data, its lines, and what is wrong with it so far."""
 
-    def __init__(self, source: str, env: Mapping[str, str], answers: Callable[[str], bool]) -> None:
+    def __init__(
+        self, source: str, env: Mapping[str, str], answers: Callable[[str], bool], *, variables: bool = True
+    ) -> None:
         self.source = clean(source, 500)
         self.env = env
+        self.variables = variables
+        """Whether it may name any."""
         self.answers = answers
         """Whether somebody listens at an address: asked for optional providers that run on this machine."""
         self.data: Any = None
@@ -197,6 +201,9 @@ class Document:
     def _fill(self, value: Any, path: Path) -> Any:
         if not isinstance(value, str) or "${" not in value:
             return value
+        if not self.variables:
+            self.problem(path, "may hold no '${': variables are not filled in here, where keys could be read by them")
+            return ""
 
         def variable(match: re.Match[str]) -> str:
             if match[1] is None:

@@ -18,14 +18,14 @@ from orchestrator.config.aliases import read_aliases
 from orchestrator.config.document import MAX_BYTES, Document, TooManyProblems, near
 from orchestrator.config.provider import PROBE_S, Unavailable, read_provider
 from orchestrator.config.sections import read_section
-from orchestrator.config.settings import Config, Provider, Server
+from orchestrator.config.settings import Config, Provider, Rollout, Server, Tier
 from orchestrator.config.strategy import LATER
-from orchestrator.config.tiers import Tiers
+from orchestrator.config.tiers import Given, Tiers
+from orchestrator.config.users import Folder, Loaded, read_user, with_users
 from orchestrator.errors import ConfigError
 
 _ROOT = {"providers", "aliases", "tiers", "users", "rollout", "pricing", "ledger", "cache", "server"}
 _PLANNED: dict[str, type] = {
-    "rollout": schema.Rollout,
     "pricing": schema.Pricing,
     "ledger": schema.Ledger,
     "cache": schema.Cache,
@@ -54,10 +54,34 @@ def load(
     env: Mapping[str, str] | None = None,
     answers: Callable[[str], bool] = answers,
 ) -> Config:
-    """Reads a configuration file. Raises ConfigError with what is wrong in it.
+    """Reads a configuration file, and its users'. Raises ConfigError with what is wrong in it; a user whose file cannot be
+    used is left out.
 
     `answers` says whether somebody listens at an address: an optional provider of this machine is left out otherwise.
     """
+    return load_all(path, env, answers).config
+
+
+def load_all(
+    path: str | os.PathLike[str],
+    env: Mapping[str, str] | None = None,
+    answers: Callable[[str], bool] = answers,
+) -> Loaded:
+    """The same, with what is wrong in users' files."""
+    config = load_file(path, env, answers)
+    if config.users_folder is None:
+        return Loaded(config, {})
+    folder = Folder(config.users_folder)
+    folder.look(at_once=True)
+    return with_users(config, folder, {})
+
+
+def load_file(
+    path: str | os.PathLike[str],
+    env: Mapping[str, str] | None = None,
+    answers: Callable[[str], bool] = answers,
+) -> Config:
+    """The file alone, without a folder of users that it may name. Raises ConfigError."""
     document = Document(str(path), os.environ if env is None else env, answers)
     try:
         with open(path, "rb") as file:
@@ -133,8 +157,41 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
     aliases = {a: to for a, to in aliases.items() if not to.startswith("tier:") or to not in tiers.left_out}
     if left_out and not providers and not document.problems:
         document.problem(("providers",), f"all were left out: {'; '.join(f'{k}: {v}' for k, v in left_out.items())}")
-    left_out = {**left_out, **tiers.left_out}
-    return Config(providers, tiers.tiers, aliases, serving or Server(), keys, left_out, document.source)
+    given = Given(providers, set(named), tiers.tiers, written if isinstance(written, dict) else {})
+    experiments, lost, users_folder = _read_users(document, given, root.get("users"), folder)
+    return Config(
+        providers,
+        tiers.tiers,
+        aliases,
+        serving or Server(),
+        keys,
+        {**left_out, **tiers.left_out, **lost},
+        experiments,
+        users_folder,
+        read_section(document, ("rollout",), Rollout, root.get("rollout")) or Rollout(),
+        document.source,
+    )
+
+
+def _read_users(
+    document: Document, given: Given, users: Any, folder: Path
+) -> tuple[dict[str, Tier], dict[str, str], str | None]:
+    """The experiments of users who stand in the file itself, those left out, and the folder that holds users' files."""
+    experiments: dict[str, Tier] = {}
+    left_out: dict[str, str] = {}
+    if isinstance(users, str) and users.strip() and users.isprintable():
+        path = folder / users
+        if os.path.exists(path) and not os.path.isdir(path):
+            document.problem(("users",), f"{document.shown(('users',), users)} is no folder")
+        return experiments, left_out, str(path)
+    if isinstance(users, dict):
+        for name, user in users.items():
+            found, lost = read_user(document, given, name, ("users", name), user)
+            experiments |= found
+            left_out |= lost
+    elif users is not None:
+        document.problem(("users",), "has to be a folder beside this file, or a mapping of users")
+    return experiments, left_out, None
 
 
 def _read_planned(document: Document, root: dict[str, Any]) -> None:
@@ -145,19 +202,6 @@ def _read_planned(document: Document, root: dict[str, Any]) -> None:
         read = read_section(document, (key,), section, root[key])
         if read is not None and not (isinstance(read, schema.Cache) and read.ttl_s == 0):
             document.problem((key,), f"'{key}' {LATER}")
-    users = root.get("users")
-    if users is None:
-        return
-    if not isinstance(users, str | dict):
-        document.problem(("users",), "has to be a folder beside this file, or a mapping of users")
-        return
-    good = True
-    for name, user in users.items() if isinstance(users, dict) else ():
-        # Inline, the name need not be said twice.
-        whole = {"user": name, **user} if isinstance(user, dict) else user
-        good &= read_section(document, ("users", name), schema.User, whole) is not None
-    if good:
-        document.problem(("users",), f"'users' {LATER}")
 
 
 def _read_caller_keys(document: Document, keys: Any) -> None:

@@ -30,7 +30,8 @@ for `${`. A variable that is not set is an error, except in a provider with `opt
 listed as left out. Anchors and merges (`<<`) work. A file may have 1 MB, 20,000 values and 40 levels.
 
 A changed file is taken over within 2 s without dropping a request; one with a mistake changes nothing, is logged, and
-shows in `/admin/config`. What is marked *later* is validated, and then refused with "is not available yet".
+shows in `/admin/config`; so it is with each user's file by itself. What is marked *later* is validated, and then refused
+with "is not available yet".
 
 This page is made from the classes that validate the file. Do not edit it: `python -m orchestrator.config.reference`.
 
@@ -41,6 +42,20 @@ known name.
 
 | key | type | default | meaning |
 | --- | --- | --- | --- |
+"""
+_USERS = """
+## `users: FOLDER`
+
+A folder beside the configuration with a file `NAME.yaml` for each user, or the users themselves, as a mapping. A file is read
+like the configuration, with the same bounds and within 2 s; files with other endings, and those that begin with a dot, are
+none. It chooses strategies, models and parameters. It defines no providers, addresses or keys, and `${` is a mistake in it.
+
+A file with a mistake concerns its user alone: the experiments stay as they last were, as far as the providers and tiers that
+they name are still there, or are left out where they never could be used. Deleting a file removes its experiments. There may
+be 1,000 files, with 200 experiments each; links may lead to files within the folder alone.
+
+An experiment is asked for as `user:NAME:EXPERIMENT`, by its user: a request that says another `user` (`metadata.user_id` in
+Anthropic's shape) gets 403, one that says none is answered while there are no keys for callers.
 """
 _PROVIDER = (
     ("preset", "text", "the provider's own name", "a known provider, see below"),
@@ -166,12 +181,15 @@ def page() -> str:
         options = ", ".join(f"`{key}`" for key in sorted(keys))
         parts.append(f"| `{name}` | {options} | {'*later*' if name in PLANNED else ''} |\n")
     parts.append(_section("extract:", settings.Extract))
-    parts.append(_section("arms: NAME:", schema.Arm, later=True))
+    parts.append(_section("arms: NAME:", schema.Arm))
+    parts.append(_USERS)
+    parts.append(_section("users: NAME:", schema.User))
+    parts.append(_section("users: NAME: experiments: NAME:", schema.Experiment))
+    parts.append(_section("rollout:", settings.Rollout))
     parts.append(_section("server:", settings.Server))
     for title, later in (
-        ("server: keys:", schema.CallerKey), ("users: NAME:", schema.User),
-        ("users: NAME: experiments: NAME:", schema.Experiment), ("rollout:", schema.Rollout),
-        ("pricing:", schema.Pricing), ("pricing: overrides: SELECTOR:", schema.Price), ("ledger:", schema.Ledger),
+        ("server: keys:", schema.CallerKey), ("pricing:", schema.Pricing),
+        ("pricing: overrides: SELECTOR:", schema.Price), ("ledger:", schema.Ledger),
         ("ledger: alerts:", schema.Alerts), ("cache:", schema.Cache),
     ):  # fmt: skip
         parts.append(_section(title, later, later=True))

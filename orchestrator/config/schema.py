@@ -54,6 +54,7 @@ class Arm:
     model: str
     """A selector."""
     weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+    """Its share, of the sum of all weights; 0: nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,11 @@ class TierOptions:
     max_wait_s: Seconds = 2.0
     """spill: how long a call may wait for the first model."""
     unit: Literal["user", "request"] = "user"
-    """split: what is always sent to the same arm."""
+    """split: what is always sent to the same arm; where no user is said, that is the request."""
+    seed: str | None = None
+    """split: another seed sends other units to an arm; left out: the name (`NAME:EXPERIMENT`)."""
     arms: Mapping[str, Arm] = field(default_factory=dict)
-    """split: by name."""
+    """split: by name. Only the arm that is chosen is asked."""
     resume: Literal["auto", "off"] = "auto"
     """Whether a stream that was cut is gone on with by another candidate: one marked `prefill` continues the text; any other
     answers afresh, and what follows is streamed if its answer begins with exactly the text already sent."""
@@ -108,14 +111,17 @@ class TierOptions:
     """Whether a refusal for its content is the answer, or the next candidate is asked."""
     params: Mapping[str, object] = field(default_factory=dict)
     """Parameters of the request that the tier sets; a request's own value wins."""
+    override: Mapping[str, object] = field(default_factory=dict)
+    """Parameters that the tier sets whatever the request says. Of tiers within tiers, the inner one's count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment(TierOptions):
-    """`experiments: NAME:` of a user's file: what a tier may have, and a budget."""
+    """`experiments: NAME:` of a user's file: what a tier may have, and a budget. Members are models and tiers."""
 
     __pydantic_config__: ClassVar = STRICT
     budget_usd: Annotated[float, Ge(0)] | None = None
+    """*later*"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +129,10 @@ class User:
     """`users: NAME:` or `users/NAME.yaml`. Chooses strategies, models and parameters; never providers, addresses or keys."""
 
     __pydantic_config__: ClassVar = STRICT
-    user: str
+    user: str | None = None
+    """The name of the file, or of the key within `users:`; may be left out."""
     experiments: Mapping[str, Experiment] = field(default_factory=dict)
+    """By name: requests ask for `user:NAME:EXPERIMENT`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +154,6 @@ class CallerKey:
     """The last day on which it is taken."""
     admin: bool = False
     """Whether it may use /admin."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """`rollout:` who is sent through the orchestrator, beside an existing system."""
-
-    __pydantic_config__: ClassVar = STRICT
-    percent: Annotated[float, Ge(0), Le(100)] = 100.0
-    """Share of the users, by a stable hash."""
-    allow: tuple[str, ...] = ()
-    deny: tuple[str, ...] = ()
-    seed: str = ""
-    """Another seed chooses other users."""
 
 
 @dataclass(frozen=True, slots=True)

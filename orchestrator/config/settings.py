@@ -220,7 +220,7 @@ class Extract:
 class Strategy:
     """How a tier answers; see `orchestrator.strategies`."""
 
-    name: Literal["first", "fallback", "race", "hedge", "balance", "consensus", "cascade"] = "fallback"
+    name: Literal["first", "fallback", "race", "hedge", "balance", "consensus", "cascade", "split"] = "fallback"
     commit: Literal["first_token", "complete"] = "first_token"
     """race: what decides, the first token or the whole answer."""
     after_s: float | None = None
@@ -235,6 +235,12 @@ class Strategy:
     """balance by latency: share of the calls that go to another than the best."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """balance by weight, consensus by weighted votes: by member; left out: 1."""
+    unit: Literal["user", "request"] = "user"
+    """split: what always comes to the same arm."""
+    seed: str = ""
+    """split: another seed sends other units to an arm."""
+    arms: Mapping[str, float] = field(default_factory=dict)
+    """split: the weight of each arm, in the order of the members."""
     resume: Literal["auto", "off"] = "auto"
     """Whether a stream that was cut is gone on with by another member."""
     content_filter: Literal["stop", "fallback"] = "stop"
@@ -257,6 +263,9 @@ class Strategy:
     agree: int = 2
     """cascade: how many have to agree."""
 
+    override: Mapping[str, object] = field(default_factory=dict)
+    """Parameters that the tier sets whatever the request says."""
+
     @property
     def helpers(self) -> tuple[str, ...]:
         """The members of a vote that have none themselves: the judge, then who is escalated to, as far as there are any."""
@@ -265,11 +274,16 @@ class Strategy:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """`tiers: NAME:` a strategy over selectors; members may be tiers themselves (no cycles)."""
+    """`tiers: NAME:` or a user's `experiments: NAME:` a strategy over selectors; members may be tiers (no cycles)."""
 
     name: str
     strategy: Strategy
     models: tuple[str, ...]
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members of its route: the models, then those that help to decide between their answers."""
+        return (*self.models, *self.strategy.helpers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +299,21 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class Rollout:
+    """`rollout:` who is sent through the orchestrator, beside an existing system (docs/rollout.md); without it: everybody."""
+
+    __pydantic_config__: ClassVar = STRICT
+    percent: Annotated[float, Ge(0), Le(100)] = 100.0
+    """Share of the users, by a stable hash: a larger one adds users and takes none away."""
+    allow: tuple[str, ...] = ()
+    """Users who are sent through it whatever the percentage."""
+    deny: tuple[str, ...] = ()
+    """Users who never are, also where `allow` names them."""
+    seed: str = ""
+    """Another seed chooses other users."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole validated configuration. `keys` is kept out of its repr, and out of everything that is shown."""
 
@@ -296,5 +325,10 @@ class Config:
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     """Provider name -> its API keys, one an account."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Optional providers (and tiers that lost all their members) that were left out, and why."""
+    """What was left out, and why: optional providers, tiers and experiments that lost members, users whose file is wrong."""
+    experiments: Mapping[str, Tier] = field(default_factory=dict)
+    """Users' experiments, by `NAME:EXPERIMENT`."""
+    users_folder: str | None = None
+    """Where users' files are; None: the configuration names no folder."""
+    rollout: Rollout = field(default_factory=Rollout)
     source: str = "<inline>"

@@ -9,8 +9,8 @@ from orchestrator.config.settings import Strategy
 from orchestrator.config.votes import Wrong, read_votes
 from orchestrator.resilience.latency import SHARES
 
-STRATEGIES = ("balance", "cascade", "consensus", "fallback", "first", "hedge", "race")
-PLANNED = frozenset({"split", "spill"})
+STRATEGIES = ("balance", "cascade", "consensus", "fallback", "first", "hedge", "race", "split")
+PLANNED = frozenset({"spill"})
 LATER = "is not available yet"
 """Said of what the contract names and this version does not have: refused, never ignored."""
 
@@ -72,12 +72,24 @@ def _of_all(body: Mapping[str, Any]) -> dict[str, Any] | Wrong:
     content_filter = body.get("content_filter", "stop")
     if content_filter not in ("stop", "fallback"):
         return Wrong("content_filter", "has to be stop or fallback")
-    params = body.get("params", {})
-    if not isinstance(params, dict):
-        return Wrong("params", "has to be a mapping of request parameters")
-    if reserved := RESERVED & params.keys():
-        return Wrong("params", f"may not set {', '.join(sorted(reserved))}: that is the request's own")
-    return {"resume": resume, "content_filter": content_filter, "params": params}
+    if wrong := _wrong_params(body):
+        return wrong
+    return {
+        "resume": resume,
+        "content_filter": content_filter,
+        "params": body.get("params", {}),
+        "override": body.get("override", {}),
+    }
+
+
+def _wrong_params(body: Mapping[str, Any]) -> Wrong | None:
+    for key in ("params", "override"):
+        given = body.get(key, {})
+        if not isinstance(given, dict):
+            return Wrong(key, "has to be a mapping of request parameters")
+        if reserved := RESERVED & given.keys():
+            return Wrong(key, f"may not set {', '.join(sorted(reserved))}: that is the request's own")
+    return None
 
 
 def _is_number(value: Any) -> bool:

@@ -1,9 +1,10 @@
-"""`tiers:` names for strategies over models, and over other tiers."""
+"""`tiers:` names for strategies over models, and over other tiers; and users' experiments, which are read alike."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from orchestrator.config.document import Document, Path, near
 from orchestrator.config.schema import TierOptions
@@ -12,7 +13,7 @@ from orchestrator.config.settings import Provider, Strategy, Tier
 from orchestrator.config.strategy import LATER, PLANNED, make_strategy
 from orchestrator.config.votes import check_votes
 
-OF_ALL = {"strategy", "models", "resume", "content_filter", "params"}
+OF_ALL = {"strategy", "models", "resume", "content_filter", "params", "override"}
 OF_STRATEGY: dict[str, set[str]] = {
     "first": set(),
     "fallback": set(),
@@ -21,7 +22,7 @@ OF_STRATEGY: dict[str, set[str]] = {
     "balance": {"by", "explore", "weights"},
     "consensus": {"method", "extract", "quorum", "samples", "weights", "judge", "escalate", "on_disagreement"},
     "cascade": {"agree", "extract", "escalate", "on_disagreement"},
-    "split": {"unit", "arms"},
+    "split": {"unit", "seed", "arms"},
     "spill": {"max_wait_s"},
 }
 """The options of each strategy; `orchestrator.config.schema.TierOptions` says what they are."""
@@ -29,6 +30,17 @@ KEYS = {*OF_ALL, *(key for keys in OF_STRATEGY.values() for key in keys)}
 MAX_LEVELS = 8
 MAX_CANDIDATES = 64
 """Models that one request may come to, all nested tiers opened: two tiers of two in each of 30 levels would be 10^9."""
+
+
+class Given(NamedTuple):
+    """What experiments may name: the providers and tiers of a configuration."""
+
+    providers: Mapping[str, Provider]
+    named: set[str]
+    """Every provider in the file, those with problems and those left out too."""
+    tiers: Mapping[str, Tier]
+    known: Mapping[str, Any]
+    """The tiers' names, those left out too."""
 
 
 class Tiers:
@@ -39,38 +51,51 @@ class Tiers:
         self._providers = providers
         self._named = named
         """Every provider in the file, those with problems and those left out too."""
+        self._root: Path = ("tiers",)
+        self._prefix = "tier:"
+        """Of their selectors."""
+        self._given: Given | None = None
+        """Set where experiments are read: members are the tiers given."""
         self.tiers: dict[str, Tier] = {}
         self.left_out: dict[str, str] = {}
+        """By selector."""
+
+    @classmethod
+    def of_user(cls, document: Document, given: Given, user: str, root: Path) -> Tiers:
+        """A reader of a user's experiments, which stand at `root`: tiers by other selectors, which no other may name."""
+        reader = cls(document, given.providers, given.named)
+        reader._root, reader._prefix, reader._given = root, f"user:{user}:", given
+        return reader
 
     def read(self, data: Any) -> None:
-        """All of `tiers:`."""
+        """All of `tiers:`, or of a user's `experiments:`."""
         if data is None:
             return
         if not isinstance(data, dict):
-            self._document.problem(("tiers",), "has to be a mapping")
+            self._document.problem(self._root, "has to be a mapping")
             return
+        known = data if self._given is None else self._given.known
         for name, raw in data.items():
-            path: Path = ("tiers", name)
-            body = {"models": raw} if isinstance(raw, list) else raw
+            path = (*self._root, name)
             if not name.strip():
-                self._document.problem(path, "a tier needs a name")
-            elif not isinstance(body, dict):
+                self._document.problem(path, f"{'a tier' if self._given is None else 'an experiment'} needs a name")
+            elif not isinstance(raw, list | dict):
                 self._document.problem(path, "has to be a list of models, or a mapping with `strategy` and `models`")
             else:
-                self._tier(name, path, body, data)
+                self._tier(name, path, raw, known)
         self._drop_lost()
         self._measure()
 
-    def _tier(self, name: str, path: Path, body: dict[str, Any], data: dict[str, Any]) -> None:
+    def _tier(self, name: str, path: Path, raw: list[Any] | dict[str, Any], data: Mapping[str, Any]) -> None:
+        body = raw if isinstance(raw, dict) else {"models": raw}
         before = len(self._document.problems)
         strategy = self._strategy(path, body)
         named = body.get("strategy")
         if named == "split":
-            self._arms(path, body.get("arms"), data)
-            models: tuple[str, ...] = ()
-        else:
-            at = (*path, "models") if "models" in body and isinstance(data[name], dict) else path
-            models = self._members(at, body.get("models"), data)
+            self._split(name, path, body, strategy, data)
+            return
+        at = (*path, "models") if body is raw and "models" in body else path
+        models = self._members(at, body.get("models"), data)
         helpers = [key for key in ("judge", "escalate") if isinstance(body.get(key), str)]
         lost = [key for key in helpers if self._member((*path, key), body[key], data) is None]
         if strategy is not None:
@@ -82,7 +107,7 @@ class Tiers:
                 self._document.problem((*path, wrong.key), wrong.reason)
             if len(self._document.problems) == before and lost:
                 # To go on without it would answer otherwise than the tier says.
-                self.left_out[f"tier:{name}"] = f"its '{lost[0]}' was left out"
+                self.left_out[self._prefix + name] = f"its '{lost[0]}' was left out"
                 models = ()
             self.tiers[name] = Tier(name, strategy, models)
         elif len(self._document.problems) == before:
@@ -118,44 +143,63 @@ class Tiers:
             read_section(self._document, path, TierOptions, options)
         return None
 
-    def _arms(self, path: Path, arms: Any, data: dict[str, Any]) -> None:
-        if not isinstance(arms, dict) or not arms:
-            self._document.problem((*path, "arms"), "has to be a mapping of names to {weight, model}")
+    def _split(
+        self, name: str, path: Path, body: dict[str, Any], strategy: Strategy | None, data: Mapping[str, Any]
+    ) -> None:
+        before, at = len(self._document.problems), (*path, "arms")
+        if "models" in body:
+            self._document.problem((*path, "models"), "a split has `arms` instead")
+        if not isinstance(body.get("arms"), dict) or not body["arms"]:
+            self._document.problem(at, "has to be a mapping of names to {weight, model}")
             return
-        for name, arm in arms.items():
-            if isinstance(arm, dict) and "model" in arm:
-                self._member((*path, "arms", name, "model"), arm["model"], data)
+        read = read_section(
+            self._document, path, TierOptions, {k: body[k] for k in ("unit", "seed", "arms") if k in body}
+        )
+        if read is None:
+            return
+        arms = {arm: one.weight for arm, one in read.arms.items()}
+        if not any(arms.values()):
+            self._document.problem(at, "needs an arm with a weight above 0")
+        models = {arm: one.model for arm, one in read.arms.items()}
+        lost = {model for arm, model in models.items() if self._member((*at, arm, "model"), model, data) is None}
+        if strategy is not None and len(self._document.problems) == before:
+            # Two users' experiments of one name are two.
+            own = (self._prefix + name).partition(":")[2]
+            strategy = replace(strategy, unit=read.unit, seed=own if read.seed is None else read.seed, arms=arms)
+            self.tiers[name] = _without(Tier(name, strategy, tuple(models.values())), lost)
 
-    def _members(self, path: Path, members: Any, data: dict[str, Any]) -> tuple[str, ...]:
+    def _members(self, path: Path, members: Any, data: Mapping[str, Any]) -> tuple[str, ...]:
         if not isinstance(members, list) or not members:
             self._document.problem(path, "needs a list of at least one model, under `models`")
             return ()
         found = (self._member((*path, position), member, data) for position, member in enumerate(members))
         return tuple(member for member in found if member is not None)
 
-    def _member(self, at: Path, member: Any, data: dict[str, Any]) -> str | None:
+    def _member(self, at: Path, member: Any, data: Mapping[str, Any]) -> str | None:
         """A selector that can be used; None where it was left out, or has a problem."""
         what = check_selector(self._document.shown(at, member), member, self._providers, self._named, data)
         if what:
             self._document.problem(at, what)
-        elif member.startswith("tier:") or member.partition("/")[0] in self._providers:
+        elif member.startswith("tier:"):
+            # Of those that are being read it is not known yet.
+            return str(member) if self._given is None or member[5:] in self._given.tiers else None
+        elif member.partition("/")[0] in self._providers:
             return str(member)
         return None
 
     def _drop_lost(self) -> None:
-        """A tier whose members were all left out is left out, and so on upwards."""
-        while lost := {f"tier:{name}": why for name, tier in self.tiers.items() if (why := self._lost(tier))}:
+        """A tier whose members were all left out is left out, and so on upwards; a split, if it lost an arm."""
+        while lost := {self._prefix + name: why for name, tier in self.tiers.items() if (why := self._lost(tier))}:
             for selector, why in lost.items():
-                del self.tiers[selector.removeprefix("tier:")]
+                del self.tiers[selector.removeprefix(self._prefix)]
                 self.left_out.setdefault(selector, why)
             for name, tier in self.tiers.items():
-                models = tuple(model for model in tier.models if model not in lost)
-                self.tiers[name] = Tier(name, tier.strategy, models)
+                self.tiers[name] = _without(tier, set(lost))
 
     def _lost(self, tier: Tier) -> str | None:
         """Why a tier cannot be used after all; None: it can."""
         if not tier.models:
-            return "all its models were left out"
+            return "an arm was left out" if tier.strategy.name == "split" else "all its models were left out"
         if gone := [one for one in tier.strategy.helpers if one in self.left_out]:
             return f"'{gone[0]}' was left out"
         wrong = check_votes(tier.strategy, tier.models)
@@ -164,31 +208,46 @@ class Tiers:
     def _measure(self) -> None:
         """Refuses tiers that are members of themselves, nest too deep or come to too many models."""
         sizes: dict[str, int] = {}
+        given = {} if self._given is None else {f"tier:{name}": tier for name, tier in self._given.tiers.items()}
+        tiers = {**given, **{self._prefix + name: tier for name, tier in self.tiers.items()}}
 
-        def size(name: str, trail: tuple[str, ...]) -> int:
-            if name in trail:
-                circle = " -> ".join(f"tier:{one}" for one in (*trail[trail.index(name) :], name))
-                self._document.problem(("tiers", name), f"is a member of itself: {circle}")
+        def wrong(selector: str, what: str) -> None:
+            self._document.problem((*self._root, selector.removeprefix(self._prefix)), what)
+
+        def size(selector: str, trail: tuple[str, ...]) -> int:
+            if selector in trail:
+                wrong(selector, f"is a member of itself: {' -> '.join((*trail[trail.index(selector) :], selector))}")
                 return 0
             if len(trail) == MAX_LEVELS:
                 if trail[0] not in sizes:
-                    self._document.problem(("tiers", trail[0]), f"nests tiers deeper than {MAX_LEVELS} levels")
+                    wrong(trail[0], f"nests tiers deeper than {MAX_LEVELS} levels")
                     sizes[trail[0]] = 0
                 return 0
-            if name not in sizes:
+            if selector not in sizes:
                 found = 0
-                tier = self.tiers.get(name)
+                tier = tiers.get(selector)
                 for member in () if tier is None else (*tier.models * tier.strategy.samples, *tier.strategy.helpers):
-                    found += size(member[5:], (*trail, name)) if member.startswith("tier:") else 1
+                    found += size(member, (*trail, selector)) if member.startswith("tier:") else 1
                 if found > MAX_CANDIDATES:
-                    what = f"comes to {found} models with its nested tiers; at most {MAX_CANDIDATES}"
-                    self._document.problem(("tiers", name), what)
+                    wrong(selector, f"comes to {found} models with its nested tiers; at most {MAX_CANDIDATES}")
                     found = 0
-                sizes[name] = found
-            return sizes[name]
+                sizes[selector] = found
+            return sizes[selector]
 
         for name in tuple(self.tiers):
-            size(name, ())
+            size(self._prefix + name, ())
+
+
+def _without(tier: Tier, lost: set[str]) -> Tier:
+    """A tier without the members that were left out. A split that lost an arm has none: the others' shares would lie."""
+    strategy, models = tier.strategy, tuple(model for model in tier.models if model not in lost)
+    if strategy.name == "split" and models != tier.models:
+        arms = {arm: (weight, model) for (arm, weight), model in zip(strategy.arms.items(), tier.models, strict=True)}
+        kept = {arm: weight for arm, (weight, model) in arms.items() if model not in lost}
+        # An arm that nobody is sent to may be missing.
+        models = models if all(arm in kept or not weight for arm, (weight, _) in arms.items()) else ()
+        strategy = replace(strategy, arms=kept)
+    return replace(tier, strategy=strategy, models=models)
 
 
 def check_selector(
@@ -199,7 +258,7 @@ def check_selector(
     if isinstance(selector, str):
         prefix, _, rest = selector.partition(":" if selector.startswith(("tier:", "user:")) else "/")
     if prefix == "user" and selector.startswith("user:"):
-        return f"a user's experiment {LATER}"
+        return "a user's experiment can only be asked for by a request"
     if not rest:
         return f"{shown} is not a model: 'provider/model' or 'tier:NAME'"
     if selector.startswith("tier:"):

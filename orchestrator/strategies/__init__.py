@@ -17,7 +17,8 @@ from orchestrator.strategies.ladder import ladder
 from orchestrator.strategies.nested import nested
 from orchestrator.strategies.panel import Cascade, Panel
 from orchestrator.strategies.plan import Plan
-from orchestrator.types import FailureKind, Request
+from orchestrator.strategies.split import choose
+from orchestrator.types import Failure, FailureKind, Finish, Json, Reply, Request
 
 
 class World(Protocol):
@@ -33,6 +34,14 @@ class World(Protocol):
 
     def order(self, route: Route, /) -> Sequence[int] | None:
         """In which order the members of a balancing route are asked; None: as they stand."""
+        ...
+
+    def arm(self, route: Route, /) -> str:
+        """The arm of a split that is asked."""
+        ...
+
+    def arm_ended(self, route: Route, outcome: Reply | Finish | Failure, /) -> None:
+        """Told what came of it; not told of an arm that was stopped because another member of a tier around it won."""
         ...
 
 
@@ -51,9 +60,19 @@ class Freely:
         """See `World`."""
         return None
 
+    def arm(self, route: Route) -> str:
+        """See `World`: that of nobody in particular."""
+        return choose(route.strategy.arms, route.strategy.seed, "")
+
+    def arm_ended(self, _route: Route, _outcome: Reply | Finish | Failure) -> None:
+        """See `World`."""
+
 
 TYPICAL_S = 2.0
 """How long a model of which nothing is known may be silent before a hedge is started by its percentile."""
+
+
+_TWINS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 
 class _Options(TypedDict):
@@ -112,6 +131,14 @@ def _cascade(route: Route, names: Sequence[str], request: Request, _world: World
     return Cascade(names, request, route.strategy).run()
 
 
+def _split(route: Route, names: Sequence[str], request: Request, world: World) -> Plan:
+    # Another arm's answer would count for the one that was chosen: nobody else is asked, whatever comes of it.
+    chosen = [*route.strategy.arms].index(world.arm(route))
+    verdict = yield from ladder(names, request, order=(chosen,), **_options(route.strategy))
+    world.arm_ended(route, verdict.outcome)
+    return verdict
+
+
 STRATEGIES: dict[str, Make] = {
     "first": _first,
     "fallback": _fallback,
@@ -120,15 +147,15 @@ STRATEGIES: dict[str, Make] = {
     "balance": _balance,
     "consensus": _consensus,
     "cascade": _cascade,
+    "split": _split,
 }
 
 
 def plan(route: Route, request: Request, world: World | None = None) -> Plan:
     """The plan that answers `request` by `route`."""
     world = world or Freely()
-    if route.strategy.params:
-        # Defaults: what the request, or a tier around this one, has set stays.
-        request = request._replace(body={**route.strategy.params, **request.body})
+    if route.strategy.params or route.strategy.override:
+        request = request._replace(body=_with_params(route.strategy, request.body))
     parent = STRATEGIES[route.strategy.name](
         route,
         [member.selector if isinstance(member, Route) else str(member) for member in route.members],
@@ -143,6 +170,15 @@ def plan(route: Route, request: Request, world: World | None = None) -> Plan:
         [_child(member, world) if isinstance(member, Route) else None for member in route.members],
         [0, *accumulate(widths[:-1])],
     )
+
+
+def _with_params(strategy: Strategy, body: Json) -> Json:
+    """A body with what a tier sets: defaults, over which what the request or a tier around this one has set wins, and what
+    wins over that. The two names of one parameter count as one."""
+    override = strategy.override
+    kept = {name: value for name, value in body.items() if _TWINS.get(name) not in override}
+    params = {name: value for name, value in strategy.params.items() if _TWINS.get(name) not in {**body, **override}}
+    return {**params, **kept, **override}
 
 
 def _child(route: Route, world: World) -> Callable[[Request], Plan]:

@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 from uuid import uuid4
 
-from orchestrator.asks import Answer, Ask, Sink
+from orchestrator.asks import Answer, Ask, Reloaded, Sink
 from orchestrator.config.settings import Server
-from orchestrator.errors import BadChoice, UnknownSelector
+from orchestrator.errors import BadChoice, NotAllowed, UnknownSelector
 from orchestrator.types import Failure, Json, Reply
 from orchestrator.wire.errors import error_object, show
 from orchestrator.wire.http import (
@@ -47,6 +47,7 @@ class Coordinating(Protocol):
     def hold(self) -> AbstractContextManager[None]: ...
     async def answer(self, ask: Ask) -> Answer: ...
     async def stream(self, ask: Ask, sink: Sink) -> Answer: ...
+    def rollout(self, user: str) -> Json: ...
     async def models(self) -> list[Json]: ...
     async def pools(self) -> list[Json]: ...
     async def ready(self) -> tuple[bool, Json]: ...
@@ -64,8 +65,8 @@ class Admin(Protocol):
         """The configuration in use, without keys, and what is wrong with its file as it is now."""
         ...
 
-    async def reload(self) -> tuple[int, tuple[str, ...]]:
-        """Has the file read now. The version in use from then on, and the problems that kept a newer one from it."""
+    async def reload(self) -> Reloaded:
+        """Has the file read now."""
         ...
 
 
@@ -144,34 +145,37 @@ class App:
             limit = int(self._current().server.max_body_mb * 1_000_000)
             await send_json(send, 200, count_tokens(await read_body(scope, receive, limit)), self._id(request_id))
             return
-        status: int = 200
-        body: Any
-        coordinator = self._current()
-        if path == "/health":
-            body = {"status": "ok"}
-        elif path == "/openapi.json":
-            body = DOCUMENT
-        elif path == "/ready":
-            ready, body = await coordinator.ready()
-            status = 200 if ready else 503
-        elif path == "/admin/pools":
-            body = {"pools": await coordinator.pools()}
-        elif path == "/admin/config":
-            body = await self._admin.config()
-        elif path == "/admin/reload":
-            version, problems = await self._admin.reload()
-            if problems:
-                what = "the configuration was not taken over: " + "\n".join(problems)
-                raise Refused(400, "invalid_config", what)
-            body = {"version": version}
-        else:
-            body = {"object": "list", "data": await coordinator.models()}
+        status, body = await self._state(path, scope)
         if one_model:
             name = unquote(path.removeprefix("/v1/models/"))
             body = next((row for row in body["data"] if row["id"] == name), None)
             if body is None:
                 raise Refused(404, "model_not_found", f"there is no model {name!r} in /v1/models", param="model")
         await send_json(send, status, body, self._id(request_id))
+
+    async def _state(self, path: str, scope: Scope) -> tuple[int, Any]:
+        """What is answered to a GET, and to a reload. Raises Refused."""
+        coordinator = self._current()
+        if path == "/health":
+            return 200, {"status": "ok"}
+        if path == "/openapi.json":
+            return 200, DOCUMENT
+        if path == "/ready":
+            ready, body = await coordinator.ready()
+            return 200 if ready else 503, body
+        if path == "/admin/pools":
+            return 200, {"pools": await coordinator.pools()}
+        if path == "/admin/config":
+            return 200, await self._admin.config()
+        if path == "/admin/rollout":
+            return 200, coordinator.rollout(_user(scope))
+        if path == "/admin/reload":
+            reloaded = await self._admin.reload()
+            if reloaded.problems:
+                what = "the configuration was not taken over: " + "\n".join(reloaded.problems)
+                raise Refused(400, "invalid_config", what)
+            return 200, {"version": reloaded.version, "problems": reloaded.user_problems}
+        return 200, {"object": "list", "data": await coordinator.models()}
 
     async def _answer(
         self, shape: Shape, coordinator: Coordinating, scope: Scope, receive: Receive, send: Send, request_id: str
@@ -195,7 +199,7 @@ class App:
                 if sink.started or not isinstance(answer.outcome, Failure):
                     await sink.finish(answer)
                     return
-        except (UnknownSelector, BadChoice) as wrong:
+        except (UnknownSelector, NotAllowed, BadChoice) as wrong:
             refused = _refused(wrong)
             if sink is None or not await self._begun(sink):
                 raise refused from None
@@ -247,9 +251,11 @@ class App:
         await send_json(send, 200, speaker.whole(outcome.body, answer), headers)
 
 
-def _refused(wrong: UnknownSelector | BadChoice) -> Refused:
+def _refused(wrong: UnknownSelector | NotAllowed | BadChoice) -> Refused:
     if isinstance(wrong, UnknownSelector):
         return Refused(404, "model_not_found", str(wrong), param="model")
+    if isinstance(wrong, NotAllowed):
+        return Refused(403, "model_not_allowed", str(wrong), param="model")
     return Refused(400, "invalid_request", str(wrong), param=wrong.param)
 
 
@@ -283,6 +289,15 @@ def _request_id(scope: Scope) -> str:
         if name == b"x-request-id" and _SANE_ID.fullmatch(text := value.decode("latin-1")):
             return str(text)
     return uuid4().hex
+
+
+def _user(scope: Scope) -> str:
+    """The query's `user`. Raises Refused."""
+    query: str = scope["query_string"].decode("latin-1")
+    users = parse_qs(query).get("user", [])
+    if len(users) != 1:
+        raise Refused(400, "invalid_request", "'user' has to be said, once: /admin/rollout?user=NAME", param="user")
+    return users[0]
 
 
 async def _gone(receive: Receive) -> None:

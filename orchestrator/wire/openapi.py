@@ -31,7 +31,7 @@ def _answer(description: str, schema: Json, **more: Any) -> Json:
 _SELECTOR: Json = {
     "type": "string",
     "minLength": 1,
-    "description": "`provider/model`, an alias, or `tier:NAME`",
+    "description": "`provider/model`, an alias, `tier:NAME`, or `user:NAME:EXPERIMENT`",
     "examples": ["tier:fast", "openai/gpt-4o-mini"],
 }
 _WHOLE_NUMBER: Json = {"type": ["integer", "null"], "minimum": 1}
@@ -60,6 +60,8 @@ _SCHEMAS: Json = {
     "Report": _object(
         {
             "request_id": _TEXT, "selector": _TEXT, "strategy": _TEXT,
+            "arm": {"type": "string", "description": "Of a split, of the outermost one"},
+            "arms": {"type": "object", "description": "Of all splits that the request came to, by selector"},
             "attempts": {"type": "array", "items": _ref("Attempt")},
             "winner": _TEXT_OR_NULL, "cost_usd": _NUMBER_OR_NULL,
         },
@@ -195,6 +197,11 @@ _SCHEMAS: Json = {
         {"object": {"const": "list"}, "data": {"type": "array", "items": _ref("Model")}}, "object", "data"
     ),
     "State": _object({"status": _TEXT}, "status", additionalProperties=True),
+    "Rollout": _object(
+        {"user": _TEXT, "use": {"type": "boolean"}, "reason": {"enum": ["deny", "allow", "percent"]},
+         "percent": {"type": "number"}, "bucket": {"type": "number"}, "seed": _TEXT},
+        "user", "use", "reason", "percent", "bucket", "seed",
+    ),
     "Pools": _object({"pools": {"type": "array", "items": {"type": "object"}}}, "pools"),
 }  # fmt: skip
 _ERROR = _ref("Error")
@@ -203,6 +210,7 @@ _ERROR = _ref("Error")
 def _errors(schema: Json) -> Json:
     return {
         "400": _answer("Something is wrong with the request: `param` says where", schema),
+        "403": _answer("The model is not for the user who asks", schema),
         "404": _answer("There is no such model; the message has near names", schema),
         "413": _answer("The body is too large", schema),
         "429": _answer("Rate limited, or the queue is full; see `retry-after`", schema),
@@ -261,11 +269,22 @@ _PATHS: Json = {
     "/openapi.json": _get("This document", {"type": "object"}),
     "/admin/pools": _get("State of the pools", _ref("Pools")),
     "/admin/config": _get("The configuration in use", {"type": "object"}),
+    "/admin/rollout": {
+        "parameters": [{"name": "user", "in": "query", "required": True, "schema": {"type": "string", "minLength": 1}}],
+        **_get("Whether a user is sent through", _ref("Rollout"), **{"400": _answer("No user is said", _ERROR)}),
+    },
     "/admin/reload": {
         "post": _operation(
             "Read the configuration now",
             {
-                "200": _answer("It is in use", _object({"version": {"type": "integer"}}, "version")),
+                "200": _answer(
+                    "It is in use; users' files with mistakes are what they were",
+                    _object(
+                        {"version": {"type": "integer"}, "problems": {"type": "array", "items": _TEXT}},
+                        "version",
+                        "problems",
+                    ),
+                ),
                 "400": _answer("It has mistakes, and the one before it stays", _ERROR),
             },
         )

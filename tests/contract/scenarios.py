@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from orchestrator.config.settings import Strategy
 from orchestrator.routes import Candidate, Route
@@ -12,6 +13,9 @@ from tests.virtual import Script, answers, fails, streams
 
 QUICK, SLOW, STUCK, ILL = "latency-0.05+rate-0", "latency-0.4+rate-0", "latency-30+rate-0", "error-400"
 
+Member: TypeAlias = "str | tuple[Strategy, tuple[Member, ...]]"
+"""A model, or a tier within the tier."""
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -19,20 +23,30 @@ class Scenario:
 
     name: str
     strategy: Strategy
-    models: tuple[str, ...]
+    members: tuple[Member, ...]
     winner: str | None
     asked: tuple[str, ...]
     kind: FailureKind | None = None
 
     @property
     def route(self) -> Route:
-        models = (*self.models, *(one.removeprefix("sim/") for one in self.strategy.helpers))
-        return Route("tier:t", self.strategy, tuple(Candidate("sim", model) for model in models))
+        helpers = tuple(one.removeprefix("sim/") for one in self.strategy.helpers)
+        return _route("tier:t", self.strategy, (*self.members, *helpers))
 
     @property
     def whole(self) -> bool:
         """Whether it decides by whole answers, however it is asked."""
         return self.strategy.commit == "complete" or self.strategy.name in ("consensus", "cascade")
+
+    @property
+    def models(self) -> list[str]:
+        """The leaves'."""
+        return [candidate.model for candidate in self.route.leaves()]
+
+
+def _route(selector: str, strategy: Strategy, members: tuple[Member, ...]) -> Route:
+    inner = [one if isinstance(one, str) else _route(f"{selector}-{at}", *one) for at, one in enumerate(members)]
+    return Route(selector, strategy, tuple(Candidate("sim", one) if isinstance(one, str) else one for one in inner))
 
 
 def script(model: str, *, stream: bool) -> Script:
@@ -53,6 +67,7 @@ A1, A2, B, STUCK_A = "latency-0.05+say-a", "latency-0.1+say-a", "latency-0.01+sa
 _VOTE = Strategy("consensus", quorum=2)
 _UP = Strategy("cascade", escalate=f"sim/{QUICK}+say-c", on_disagreement="escalate")
 _FALLBACK, _RACE, _HEDGE = Strategy("fallback"), Strategy("race"), Strategy("hedge", after_s=0.15)
+_SPLIT = Strategy("split", arms={"control": 0, "new": 1})
 SCENARIOS = (
     Scenario("first asks one", Strategy("first"), (QUICK, SLOW), QUICK, (QUICK,)),
     Scenario("first fails as it is", Strategy("first"), (DOWN, SLOW), None, (DOWN,), FailureKind.SERVER_ERROR),
@@ -70,5 +85,10 @@ SCENARIOS = (
     Scenario("cascade spares the third", _UP, (A1, A2, STUCK), A1, (A1, A2)),
     Scenario("cascade escalates", _UP, (A1, B), f"{QUICK}+say-c", (A1, B, f"{QUICK}+say-c")),
     Scenario("hedge answers a failure", _HEDGE, (DOWN, QUICK), QUICK, (DOWN, QUICK)),
+    Scenario("split asks one arm", _SPLIT, (SLOW, QUICK), QUICK, (QUICK,)),
+    Scenario("split fails with its arm", _SPLIT, (QUICK, DOWN), None, (DOWN,), FailureKind.SERVER_ERROR),
+    Scenario("an arm falls back by itself", _SPLIT, (SLOW, (_FALLBACK, (DOWN, QUICK))), QUICK, (DOWN, QUICK)),
+    Scenario("a split within a split", _SPLIT, (SLOW, (_SPLIT, (STUCK, QUICK))), QUICK, (QUICK,)),
+    Scenario("a race of splits", _RACE, ((_SPLIT, (STUCK, SLOW)), (_SPLIT, (STUCK, QUICK))), QUICK, (SLOW, QUICK)),
 )
 assert {scenario.strategy.name for scenario in SCENARIOS} == set(STRATEGIES), "a strategy without a scenario"

@@ -14,12 +14,14 @@ def test_they_add_up() -> None:
         counters.request("tier:fast", "race", "ok")
         counters.attempt("sim", "a", "ok")
     two.attempt("sim", "b", "cancelled")
+    two.arm("tier:trial", "new", "ok")
     assert {
         "requests": [{"selector": "tier:fast", "strategy": "race", "outcome": "ok", "count": 3}],
         "attempts": [
             {"provider": "sim", "model": "a", "outcome": "ok", "count": 3},
             {"provider": "sim", "model": "b", "outcome": "cancelled", "count": 1},
         ],
+        "arms": [{"selector": "tier:trial", "arm": "new", "outcome": "ok", "count": 1}],
     } == total([pickle.loads(pickle.dumps(one)), two]).rows()
     assert 2 == one.requests["tier:fast", "race", "ok"]
 

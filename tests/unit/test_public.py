@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import orchestrator
-from orchestrator import BadChoice, CallFailed, ConfigError, OrchestratorError, UnknownSelector
+from orchestrator import BadChoice, CallFailed, ConfigError, NotAllowed, OrchestratorError, UnknownSelector
 from orchestrator.types import Failure, FailureKind
 
 LATER = Failure(FailureKind.SERVER_ERROR, "a/b: HTTP 503")
@@ -19,9 +19,8 @@ NEVER = Failure(FailureKind.MALFORMED, "a/b: HTTP 400")
 
 def test_the_public_names() -> None:
     """These, and no others; adding one is a decision."""
-    assert ["BadChoice", "CallFailed", "ConfigError", "OrchestratorError", "UnknownSelector", "__version__"] == sorted(
-        orchestrator.__all__
-    )
+    errors = ["BadChoice", "CallFailed", "ConfigError", "NotAllowed", "OrchestratorError", "UnknownSelector"]
+    assert [*errors, "__version__"] == sorted(orchestrator.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         orchestrator.nothing  # noqa: B018
 
@@ -32,6 +31,7 @@ def test_the_public_names() -> None:
         (ConfigError(("f:1: a: no", "f:2: b: no")), "f:1: a: no\nf:2: b: no", False),
         (UnknownSelector("x", ("a", "b"), "no KEY"), "unknown model 'x' (left out: no KEY); did you mean a, b?", False),
         (UnknownSelector("x"), "unknown model 'x'", False),
+        (NotAllowed("user:john:x", "eve"), "'user:john:x' may not be used by the user 'eve'", False),
         (BadChoice("models", "has to be a list"), "models: has to be a list", False),
         (CallFailed(LATER), "server_error: a/b: HTTP 503", True),
         (CallFailed(NEVER), "invalid_request: a/b: HTTP 400", False),

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.asks import Reloaded
 from orchestrator.config.load import load_mapping
 from orchestrator.config.settings import Config
 from orchestrator.coordinator import Coordinator
@@ -40,13 +41,14 @@ class Above:
     """What stands above coordinators."""
 
     problems: tuple[str, ...] = ()
+    user_problems: tuple[str, ...] = ()
     draining = False
 
     async def config(self) -> Json:
         return {"version": 7}
 
-    async def reload(self) -> tuple[int, tuple[str, ...]]:
-        return 7, self.problems
+    async def reload(self) -> Reloaded:
+        return Reloaded(7, self.problems, self.user_problems)
 
 
 class Stack:

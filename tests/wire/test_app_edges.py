@@ -10,9 +10,9 @@ import openai
 import orjson
 import pytest
 
-from orchestrator.asks import Answer, Ask, Sink
+from orchestrator.asks import Answer, Ask, Reloaded, Sink
 from orchestrator.config.settings import Server
-from orchestrator.errors import BadChoice, UnknownSelector
+from orchestrator.errors import BadChoice, NotAllowed, UnknownSelector
 from orchestrator.types import Failure, FailureKind, Finish, Json, Reply, Usage
 from orchestrator.wire.app import App
 
@@ -44,8 +44,11 @@ class Fake:
     async def config(self) -> Json:
         return {}
 
-    async def reload(self) -> tuple[int, tuple[str, ...]]:
-        return 0, ()
+    async def reload(self) -> Reloaded:
+        return Reloaded(0, ())
+
+    def rollout(self, user: str) -> Json:
+        return {}
 
     async def answer(self, ask: Ask) -> Answer:
         return await self._serve(None)
@@ -115,6 +118,7 @@ async def one_chunk(sink: Sink | None) -> Answer:
     [
         (UnknownSelector("x"), b"model_not_found"),
         (BadChoice("models", "no"), b"invalid_request"),
+        (NotAllowed("user:john:x", "eve"), b"model_not_allowed"),
         (RuntimeError("secret"), b"internal_error"),
     ],
 )

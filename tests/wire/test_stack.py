@@ -10,9 +10,11 @@ from typing import Any
 import orjson
 import pytest
 
+from orchestrator.asks import Ask
 from orchestrator.config.settings import Latency, Simulate
 from orchestrator.coordinator import _World
 from orchestrator.simulate.server import start
+from orchestrator.types import Request
 from tests.upstream import Upstream
 from tests.wire.conftest import Serve, Stack
 
@@ -347,9 +349,11 @@ async def test_aliases(serve: Serve) -> None:
 
 
 async def test_what_stands_above(stack: Stack) -> None:
-    """The configuration in use; a reload, and what is wrong with it."""
+    """The configuration in use; a reload, what is wrong with it, and what is wrong with users' files."""
     assert {"version": 7} == (await stack.http.get("/admin/config")).json()
-    assert {"version": 7} == (await stack.http.post("/admin/reload")).json()
+    stack.above.user_problems = ("john.yaml:1: a: no",)
+    reloaded = await stack.http.post("/admin/reload")
+    assert {"version": 7, "problems": ["john.yaml:1: a: no"]} == reloaded.json()
     stack.above.problems = ("c.yaml:1: a: no", "c.yaml:2: b: no")
     refused = await stack.http.post("/admin/reload")
     assert (400, "invalid_config") == (refused.status_code, refused.json()["error"]["code"])
@@ -395,7 +399,7 @@ async def test_a_hedge_by_percentile_learns(upstream: Upstream, serve: Serve) ->
     assert "up/ok" == report["winner"]
     assert 0.05 <= report["attempts"][1]["start_s"] < 0.2
     route = stack.coordinator._selectors.resolve("tier:u")
-    world = _World(stack.coordinator, time.monotonic)
+    world = _World(stack.coordinator, time.monotonic, Ask("tier:u", Request({}), None, "r"))
     assert 2.0 == world.after_s(route, stream=False)
     for _ in range(60):
         await stack.chat("up/quick")

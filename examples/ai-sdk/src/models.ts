@@ -2,7 +2,9 @@
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import type { JSONValue, LanguageModel } from 'ai';
 
-/** A model (`openai/gpt-4o-mini`), a tier (`tier:fast`) or, once the server has them, a user's experiment (`user:john:one`). */
+export { shouldUse, type Rollout } from './rollout.js';
+
+/** A model (`openai/gpt-4o-mini`), a tier (`tier:fast`) or a user's experiment (`user:john:one`). */
 export type Selector = `${string}/${string}` | `tier:${string}` | `user:${string}:${string}`;
 
 export interface Options {

@@ -144,6 +144,26 @@ def test_check(run: Any, tmp_path: Path) -> None:
     )
 
 
+def test_check_says_what_is_wrong_with_users_files(run: Any, tmp_path: Path) -> None:
+    """A researcher's mistake is a mistake, though it would keep nobody else from being served."""
+    config = tmp_path / "c.yaml"
+    config.write_text("providers: {sim: {simulate: {}}}\nusers: users")
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users" / "ada.yaml").write_text("experiments: {one: [sim/a]}")
+    assert (0, f"{config}: providers sim; tiers none; experiments ada:one\n", "") == run("check", str(config))
+    (tmp_path / "users" / "john.yaml").write_text("experiments: {two: [so/what]}")
+    code, out, err = run("check", str(config))
+    expected = f"{tmp_path}/users/john.yaml:1: experiments.two[0]: 'so/what' names no provider that is configured"
+    assert (2, f"{expected}\n") == (code, err)
+    assert f"experiments ada:one\nleft out: user:john: {expected}\n" in out
+    code, out, err = run("check", "--json", str(config))
+    found = json.loads(out)
+    assert (2, False, [expected]) == (code, found["ok"], found["problems"])
+    assert (False, [expected], ["ada:one"]) == tuple(
+        found["files"][str(config)][key] for key in ("ok", "problems", "experiments")
+    )
+
+
 def test_check_for_a_machine(run: Any, tmp_path: Path) -> None:
     """The same as JSON, by file."""
     (tmp_path / "empty").mkdir()
@@ -153,7 +173,7 @@ def test_check_for_a_machine(run: Any, tmp_path: Path) -> None:
     code, out, err = run("check", "--json", str(tmp_path))
     found = json.loads(out)
     assert (2, "", False, 1) == (code, err, found["ok"], len(found["problems"]))
-    row = {"ok": True, "providers": ["sim"], "tiers": [], "aliases": ["gpt"], "left_out": {}}
+    row = {"ok": True, "providers": ["sim"], "tiers": [], "experiments": [], "aliases": ["gpt"], "left_out": {}}
     assert row == found["files"][str(good)]
     assert not found["files"][str(bad)]["ok"]
     code, out, _ = run("check", "--json", str(tmp_path / "empty"))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.config.load import load, load_mapping
-from orchestrator.config.settings import Config, Latency, Limits, Pool, Server
+from orchestrator.config.settings import Config, Latency, Limits, Pool, Server, Strategy
 from orchestrator.errors import ConfigError
 
 SECRET = "sk-a-key-that-nobody-may-see"
@@ -106,7 +106,6 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "keys as text": (SIM + "server: {keys: x}", "2: server.keys: has to be a list"),
     "percent over all": (SIM + "rollout: {percent: 101}", "2: rollout.percent: has to be at most 100.0"),
     "a list that is text": (SIM + "rollout: {allow: john}", "2: rollout.allow: has to be a list"),
-    "a rollout": (SIM + "rollout: {percent: 10, allow: [john], seed: spring}", "2: rollout: 'rollout' is not available yet"),
     "half a price": (SIM + "pricing: {overrides: {a/b: {input_per_mtok_usd: 1}}}",
                      "2: pricing.overrides.a/b.output_per_mtok_usd: is missing"),
     "a threshold over all": (SIM + "ledger: {alerts: {thresholds: [0.5, 2]}}",
@@ -114,10 +113,38 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "a word for no": (SIM + "ledger: {store_text: never}", "2: ledger.store_text: has to be true or false"),
     "users in a list": (SIM + "users: []", "2: users: has to be a folder beside this file, or a mapping of users"),
     "a user's provider": (SIM + "users: {john: {providers: {}}}",
-                          "2: users.john.providers: unknown key; there is user, experiments"),
+                          "2: users.john.providers: may not be defined by a user, who chooses strategies, models and "
+                          "parameters"),
+    "a user's near key": (SIM + "users: {john: {experiment: {}}}",
+                          "2: users.john.experiment: unknown key; did you mean 'experiments'?"),
+    "a user's far key": (SIM + "users: {john: {x: {}}}", "2: users.john.x: unknown key; there is user, experiments"),
     "an experiment's budget": (SIM + "users: {john: {experiments: {a: {models: [sim/a], budget_usd: -1}}}}",
                                "2: users.john.experiments.a.budget_usd: has to be at least 0.0"),
-    "users to come": (SIM + "users: users/", "2: users: 'users' is not available yet"),
+    "users in a file": (SIM + "users: config.yaml", "2: users: 'config.yaml' is no folder"),
+    "users nowhere": (SIM + 'users: "a\\0b"', "2: users: has to be a folder beside this file, or a mapping of users"),
+    "a user of a number": (SIM + "users: {john: 3}", "2: users.john: has to be a mapping with the key 'experiments'"),
+    "a user's name": (SIM + "users: {'a b': {}}",
+                      "2: users.a b: a user's name has 1 to 100 characters, and among them no space, ':' or '/'"),
+    "another's name": (SIM + "users: {john: {user: eve}}",
+                       "2: users.john.user: has to be 'john', as what holds it is called, or be left out"),
+    "experiments in a list": (SIM + "users: {john: {experiments: []}}", "2: users.john.experiments: has to be a mapping"),
+    "an experiment without a name": (SIM + 'users: {john: {experiments: {"": [sim/a]}}}',
+                                     "2: users.john.experiments.: an experiment needs a name"),
+    "an experiment's name": (SIM + "users: {john: {experiments: {'a:b': [sim/a]}}}",
+                             "2: users.john.experiments.a:b: a name has 1 to 100 characters, and among them no space, "
+                             "':' or '/'"),
+    "an experiment over an experiment": (SIM + "users: {john: {experiments: {a: [sim/a], b: ['user:john:a']}}}",
+                                         "2: users.john.experiments.b[0]: a user's experiment can only be asked for by a "
+                                         "request"),
+    "an experiment over no tier": (SIM + "users: {john: {experiments: {a: ['tier:a']}}}",
+                                   "2: users.john.experiments.a[0]: there is no tier 'tier:a'"),
+    "a budget": (SIM + "users: {john: {experiments: {a: {models: [sim/a], budget_usd: 1}}}}",
+                 "2: users.john.experiments.a.budget_usd: 'budget_usd' is not available yet"),
+    "too many experiments": (SIM + "users: {john: {experiments: {" + ", ".join(f"e{i}: [sim/a]" for i in range(201)) + "}}}",
+                             "2: users.john.experiments: may be 200 at most"),
+    "an experiment of 65 models": (SIM + "tiers: {t: [" + "sim/a, " * 64 + "]}\n"
+                                   "users: {john: {experiments: {t: [sim/a, 'tier:t']}}}",
+                                   "3: users.john.experiments.t: comes to 65 models with its nested tiers; at most 64"),
     "an alias of nothing": (SIM + "aliases: {x: y}", "2: aliases.x: 'y' is not a model: 'provider/model' or 'tier:NAME'"),
     "an alias that hides": (SIM + "aliases: {sim/x: sim/y}",
                             "2: aliases.sim/x: would hide what the name already stands for; choose a bare name"),
@@ -290,6 +317,17 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "a judge from nowhere": (tier("{strategy: consensus, models: [sim/a], method: judge, judge: so/what}"),
                              "3: tiers.t.judge: 'so/what' names no provider that is configured"),
     "a split without arms": (tier("{strategy: split}"), "3: tiers.t.arms: has to be a mapping of names to {weight, model}"),
+    "a split with models": (tier("{strategy: split, models: [sim/a], arms: {a: {model: sim/a}}}"),
+                            "3: tiers.t.models: a split has `arms` instead"),
+    "a split of nobody": (tier("{strategy: split, arms: {a: {model: sim/a, weight: 0}}}"),
+                          "3: tiers.t.arms: needs an arm with a weight above 0"),
+    "a weight below nothing": (tier("{strategy: split, arms: {a: {model: sim/a, weight: -1}}}"),
+                               "3: tiers.t.arms.a.weight: has to be at least 0.0"),
+    "an arm without a model": (tier("{strategy: split, arms: {a: {weight: 1}}}"), "3: tiers.t.arms.a.model: is missing"),
+    "an unknown unit": (tier("{strategy: split, unit: team, arms: {a: {model: sim/a}}}"),
+                        "3: tiers.t.unit: has to be 'user' or 'request'"),
+    "an override that is the request's": (tier("{models: [sim/a], override: {model: x}}"),
+                                          "3: tiers.t.override: may not set model: that is the request's own"),
     "an arm from nowhere": (tier("{strategy: split, arms: {a: {model: so/what}}}"),
                             "3: tiers.t.arms.a.model: 'so/what' names no provider that is configured"),
     "over the whole": (tier("{strategy: hedge, after: 1, models: [sim/a], extra_calls: 2}"),
@@ -298,7 +336,7 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
                          "3: tiers.t.params: has to be a mapping of request parameters"),
     "params that are the request's": (tier("{models: [sim/a], params: {stream: true}}"),
                                       "3: tiers.t.params: may not set stream: that is the request's own"),
-    "an experiment": (tier('["user:john:x"]'), "3: tiers.t[0]: a user's experiment is not available yet"),
+    "an experiment": (tier('["user:john:x"]'), "3: tiers.t[0]: a user's experiment can only be asked for by a request"),
     "no model": (tier("[sim]"), "3: tiers.t[0]: 'sim' is not a model: 'provider/model' or 'tier:NAME'"),
     "a number as model": (tier("[3]"), "3: tiers.t[0]: '3' is not a model: 'provider/model' or 'tier:NAME'"),
     "a near provider": (tier("[sin/a]"), "3: tiers.t[0]: 'sin/a' names no provider that is configured; did you mean 'sim'?"),
@@ -468,3 +506,24 @@ def test_whatever_it_is_the_answer_is_a_configuration_or_its_problems(data: dict
         found = error.problems
     assert all(problem.startswith("<inline>:1: ") and SECRET not in problem for problem in found)
     assert all(problem.isprintable() for problem in found)
+
+
+def test_a_split_that_lost_an_arm_is_left_out(file: Path) -> None:
+    """The others would get its share; an arm that nobody is sent to may be missing."""
+    config = read(
+        file,
+        """
+        providers: {openai: {optional: true}, sim: {simulate: {}}}
+        tiers:
+          gone: [openai/a]
+          half: {strategy: split, arms: {a: {model: sim/a}, b: {model: openai/b}}}
+          other: {strategy: split, arms: {a: {model: sim/a}, b: {model: "tier:gone"}}}
+          whole: {strategy: split, unit: request, seed: s, arms: {a: {model: sim/a}, b: {model: openai/b, weight: 0}}}
+          both: {strategy: split, arms: {a: {model: sim/a}, b: {model: sim/a, weight: 3}}}
+        """,
+    )
+    assert {
+        "whole": (Strategy("split", unit="request", seed="s", arms={"a": 1}), ("sim/a",)),
+        "both": (Strategy("split", seed="both", arms={"a": 1, "b": 3}), ("sim/a", "sim/a")),
+    } == {name: (tier.strategy, tier.models) for name, tier in config.tiers.items()}
+    assert "an arm was left out" == config.left_out["tier:half"] == config.left_out["tier:other"]

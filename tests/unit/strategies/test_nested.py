@@ -145,3 +145,23 @@ def test_any_nest_ends_with_one_verdict(route: Candidate | Route, data: st.DataO
     assert len(ran.commits) <= 1 + sum(call.request.resume is not None for _, call in ran.started)
     if not isinstance(ran.verdict.outcome, Failure):
         assert ran.verdict.call in {call.id for _, call in ran.started}
+
+
+def test_what_a_tier_overrides_wins_over_the_request() -> None:
+    """And over a tier around it, which asks it like any caller."""
+    inner = Route("i", Strategy("first", params={"a": 1}, override={"b": 1, "c": 1}), (leaf("a"),))
+    outer = Route("t", Strategy("first", override={"c": 2, "d": 2}), (inner,))
+    ran = run(plan(outer, Request({"b": 3, "d": 3, "e": 3})), [answers(1)])
+    assert {"a": 1, "b": 1, "c": 1, "d": 2, "e": 3} == ran.started[0][1].request.body
+
+
+def test_a_parameter_of_two_names_is_set_once() -> None:
+    """`max_tokens` and `max_completion_tokens`: whoever wins, wins under either name."""
+    for strategy, expected in (
+        (Strategy("first", params={"max_tokens": 1}), {"max_completion_tokens": 9}),
+        (Strategy("first", override={"max_tokens": 1}), {"max_tokens": 1}),
+        (Strategy("first", params={"max_completion_tokens": 2}, override={"max_tokens": 1}), {"max_tokens": 1}),
+    ):
+        route = Route("t", strategy, (leaf("a"),))
+        ran = run(plan(route, Request({"max_completion_tokens": 9})), [answers(1)])
+        assert expected == ran.started[0][1].request.body
