@@ -94,6 +94,7 @@ class AnswerStream:
         self._task = asyncio.ensure_future(coordinator.stream(ask, self._pipe))
         filled = self._pipe.filled
         self._task.add_done_callback(lambda _: filled.set())
+        self._closed = False
 
     @property
     def opened(self) -> Opened | None:
@@ -101,14 +102,15 @@ class AnswerStream:
         return self._pipe.opened
 
     async def read(self) -> Sequence[bytes]:
-        """The chunks that are at hand, at least one; none: it has ended. Raises UnknownSelector and BadChoice."""
+        """The chunks that are at hand, at least one; none: it has ended, or was closed meanwhile. Raises UnknownSelector and
+        BadChoice."""
         pipe = self._pipe
         while not pipe.chunks and not self._task.done():
             pipe.filled.clear()
             await pipe.filled.wait()
         chunks, pipe.chunks = pipe.chunks, []
         pipe.taken.set()
-        if not chunks:
+        if not chunks and not self._closed:
             self._task.result()
         return chunks
 
@@ -119,6 +121,7 @@ class AnswerStream:
 
     async def aclose(self) -> None:
         """Stops it, upstream too, and waits until it has ended. Harmless after the end."""
+        self._closed = True
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 

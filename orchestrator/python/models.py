@@ -128,7 +128,7 @@ class Models:
         """Imports what it will need. Ray wants to be imported in the main thread, for its signals."""
         if self._runtime == "ray":
             # By name, so that nothing here depends on where Ray is.
-            self._ray = import_module("actors.embedded")
+            self._ray = import_module("actors.embedded" if self._connect is None else "actors.connected")
 
     def current(self) -> Coordinating:
         """What answers. Raises OrchestratorError unless the models are open."""

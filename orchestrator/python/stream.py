@@ -69,10 +69,11 @@ class ModelStream:
         if self._answer is None:
             ask = self._conversation.ask(stream=True)
             self._answer, self._whole = AnswerStream(self._coordinator, ask), _Whole()
-        if chunks := await self._answer.read():
+        answer = self._answer
+        if chunks := await answer.read():
             self._take(chunks)
-        else:
-            await self._end(self._answer)
+        elif not self._closed:
+            await self._end(answer)
 
     def _take(self, chunks: Sequence[bytes]) -> None:
         self._ready.extend(filter(None, map(self._whole.add, chunks)))
