@@ -46,11 +46,25 @@ class Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="orchestrator", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="orchestrator", daemon=True)
         self._thread.start()
 
+    def _serve(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
+            # Here, since the thread that closes it may have a loop of its own running.
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            self._loop.close()
+
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Waits for what runs there; interrupted (Ctrl-C), it is cancelled first."""
+        """Waits for what runs there; interrupted (Ctrl-C), it is cancelled first. Raises OrchestratorError in that thread."""
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise OrchestratorError(
+                "plain calls would wait for themselves here: use the asynchronous API, or a plain function"
+            )
         ended = threading.Event()
         future = asyncio.run_coroutine_threadsafe(_marking(coroutine, ended), self._loop)
         try:
@@ -66,9 +80,6 @@ class Loop:
         self.run(_cancel_others())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
 
 
 async def _marking(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:

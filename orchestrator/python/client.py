@@ -60,16 +60,17 @@ class Call:
             "client": ("127.0.0.1", 0),
             "server": (request.url.host, request.url.port),
         }
+        self._broken: httpx2.RemoteProtocolError | None = None
         self._task = asyncio.ensure_future(self._run(app, scope))
 
     async def _run(self, app: App, scope: Json) -> None:
         try:
             await app(scope, self._receive, self._send)
-        except BaseException as error:
+        except Exception as error:
+            self._broken = httpx2.RemoteProtocolError(f"the application broke off: {type(error).__name__}: {error}")
             if not self._start.done():
-                self._start.set_exception(httpx2.RemoteProtocolError(f"no answer: {type(error).__name__}"))
-                self._start.exception()  # whoever waited may be gone
-            raise
+                self._start.set_exception(self._broken)
+                return
         await self._parts.put(None)
 
     async def _receive(self) -> Json:
@@ -93,8 +94,11 @@ class Call:
         return start["status"], start["headers"]
 
     async def part(self) -> bytes | None:
-        """The next part of the body; None at its end."""
-        return await self._parts.get()
+        """The next part of the body; None at its end. Raises httpx2.RemoteProtocolError."""
+        part = await self._parts.get()
+        if part is None and self._broken is not None:
+            raise self._broken
+        return part
 
     async def aclose(self) -> None:
         """Cancels the application, and waits until it has ended. Harmless after the end."""

@@ -20,6 +20,7 @@ from orchestrator.types import Failure, FailureKind, Json
 T = TypeVar("T")
 
 _FENCED = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+_NEVER_STRICT = frozenset(("prefixItems", "uniqueItems", "allOf", "not", "propertyNames", "patternProperties"))
 _WRAPPED = "value"
 """Where an answer that is no object (a list, a number) stands in the object that is asked for."""
 
@@ -116,15 +117,13 @@ def _readings(text: str) -> list[str]:
 
 
 def _strict(schema: Any) -> Any:
-    """The strict form of a schema; None where it has none, for an object with names of its own."""
+    """The strict form of a schema (or of several); None where it has none, such as an object with names of its own."""
     if isinstance(schema, list):
         parts = [_strict(part) for part in schema]
         return None if None in parts else parts
-    if not isinstance(schema, dict):
-        return schema
-    if schema.get("type") == "object" and not isinstance(schema.get("properties"), dict):
+    if not schema or not _NEVER_STRICT.isdisjoint(schema):
         return None
-    if not schema:
+    if schema.get("type") == "object" and not isinstance(schema.get("properties"), dict):
         return None
     if "$ref" in schema:
         return {"$ref": schema["$ref"], **({"$defs": _named(schema["$defs"])} if "$defs" in schema else {})}
@@ -132,7 +131,7 @@ def _strict(schema: Any) -> Any:
     for name, value in schema.items():
         if name in ("properties", "$defs"):
             made[name] = _named(value)
-        elif name in ("items", "anyOf", "allOf", "prefixItems"):
+        elif name in ("items", "anyOf"):
             made[name] = _strict(value)
         elif name == "oneOf":
             made["anyOf"] = _strict(value)

@@ -20,12 +20,12 @@ class Place(BaseModel):
     name: str
 
 
-def look(
+def look(  # type: ignore[no-untyped-def]
     place: Place,
     days: Annotated[int, Field(description="how many", ge=1)] = 3,
     *,
     unit: Literal["C", "F"] = "C",
-    anything=None,  # type: ignore[no-untyped-def]
+    anything=None,
 ) -> str:
     """The weather.
 

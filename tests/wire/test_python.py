@@ -22,6 +22,7 @@ from orchestrator import (
     UnknownSelector,
     create_models,
 )
+from orchestrator.python.asking import AnswerStream, ask_for
 from orchestrator.types import FailureKind, Json, Usage
 from tests.upstream import Upstream
 from tests.wire.python import Scripted, calling, results
@@ -198,6 +199,21 @@ async def test_arguments_that_make_no_sense(models: Models, arguments: dict[str,
     with pytest.raises(BadChoice) as raised:
         await models.model("sim/chat").generate(**arguments)
     assert param == raised.value.param
+
+
+async def test_what_a_sink_is_told_is_known_to_a_reader(models: Models) -> None:
+    """Who answers, from the first chunk on."""
+    stream = AnswerStream(
+        models.current(), ask_for("tier:rescue", [{"role": "user", "content": "hi"}], {}, stream=True)
+    )
+    before = stream.opened
+    await stream.read()
+    after = stream.opened
+    assert before is None
+    assert after is not None
+    assert ("up", "ok", "fallback") == after[:3]
+    await stream.aclose()
+    assert [] == list(await stream.read())
 
 
 async def test_an_unknown_selector(models: Models) -> None:

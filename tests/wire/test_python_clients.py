@@ -9,13 +9,16 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, cast
 
+import httpx2
 import openai
 import pytest
 from pydantic import BaseModel
 
 from orchestrator import BadChoice, CallFailed, Models, OrchestratorError, create_models, sync
+from orchestrator.python.client import AppTransport
+from orchestrator.wire.app import App
 from tests.upstream import Upstream
 from tests.wire.test_python import config, gone
 
@@ -213,9 +216,11 @@ def test_ctrl_c_stops_what_is_waited_for(plain: tuple[sync.Models, Upstream]) ->
 
 
 async def test_where_a_loop_runs_already(plain: tuple[sync.Models, Upstream]) -> None:
-    """As in a notebook."""
-    models, _ = plain
+    """As in a notebook: opened and closed there, too."""
+    models, upstream = plain
     assert "hi" == models.model("sim/echo").generate("hi").text
+    with sync.create_models(config(upstream), runtime="asyncio") as others:
+        assert "hi" == others.model("sim/echo").generate("hi").text
 
 
 def test_several_threads(plain: tuple[sync.Models, Upstream]) -> None:
@@ -245,3 +250,34 @@ def test_opening_and_closing_by_plain_calls() -> None:
     with pytest.raises(OrchestratorError, match="providers"):
         sync.create_models({"providers": {}}, runtime="asyncio").start()
     assert before == threading.active_count()
+
+
+async def test_a_function_cannot_wait_for_its_own_loop(upstream: Upstream) -> None:
+    """Plain calls within an async function that plain models call would never come back; within a plain one they do."""
+    with sync.create_models(config(upstream), runtime="asyncio") as models:
+
+        async def ask_again(question: str) -> str:
+            return models.model("sim/echo").generate(question).text
+
+        def ask_plainly(question: str) -> str:
+            return models.model("sim/echo").generate(question).text
+
+        asked = models.model("sim/chat")
+        with pytest.raises(OrchestratorError, match="would wait for themselves"):
+            asked.generate("hi", tools=[ask_again])
+        assert "simulated" == asked.generate("hi", tools=[ask_plainly]).messages[2]["content"]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_an_application_that_breaks_off(begun: bool) -> None:
+    """Is an error of the connection, before the headers and after them."""
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        raise ZeroDivisionError("by zero")
+
+    async with httpx2.AsyncClient(transport=AppTransport(cast(App, app))) as client:
+        with pytest.raises(httpx2.RemoteProtocolError, match="broke off: ZeroDivisionError: by zero"):
+            await client.get("http://x/")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field
@@ -77,14 +77,52 @@ async def test_the_schema_is_strict() -> None:
     assert shape == pet["schema"]["$defs"]["Person"]
 
 
-async def test_a_schema_that_cannot_be_strict() -> None:
-    """Names of its own within: it is sent as it is."""
-    upstream = Scripted('{"counts": {"a": 1}}')
+class Cat(BaseModel):
+    kind: Literal["cat"]
 
-    class Counts(BaseModel):
-        counts: dict[str, int]
 
-    assert {"a": 1} == (await ask(upstream, Counts)).counts
+class Dog(BaseModel):
+    kind: Literal["dog"]
+    age: int
+
+
+class Home(BaseModel):
+    pet: Annotated[Cat | Dog, Field(discriminator="kind")]
+
+
+async def test_one_of_several() -> None:
+    """As `anyOf`, which the strict form has, too."""
+    upstream = Scripted('{"pet": {"kind": "dog", "age": 3}}')
+    assert Home(pet=Dog(kind="dog", age=3)) == await ask(upstream, Home)
+    asked = upstream.asked[0]["response_format"]["json_schema"]
+    assert (True, ["anyOf"]) == (asked["strict"], list(asked["schema"]["properties"]["pet"]))
+
+
+class Counts(BaseModel):
+    counts: dict[str, int]
+
+
+class Pair(BaseModel):
+    pair: tuple[int, str] | None
+
+
+class Several(BaseModel):
+    one: Counts
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        (Counts, '{"counts": {"a": 1}}'),
+        (Pair, '{"pair": [1, "a"]}'),
+        (Several, '{"one": {"counts": {}}}'),
+        (list[Any], '{"value": [1]}'),
+    ],
+)
+async def test_a_schema_that_cannot_be_strict(schema: Any, text: str) -> None:
+    """Names of its own, tuples, anything at all: it is sent as it is."""
+    upstream = Scripted(text)
+    await ask(upstream, schema)
     assert not upstream.asked[0]["response_format"]["json_schema"]["strict"]
 
 
