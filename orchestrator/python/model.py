@@ -135,6 +135,9 @@ class Model:
     async def _read(self, form: Form[T], conversation: Conversation, reply: ModelReply) -> tuple[T, ModelReply]:
         from orchestrator.python.objects import repair
 
+        if reply.tool_calls:
+            calls = ", ".join(call.name for call in reply.tool_calls)
+            raise InvalidObject(reply.text, (f"it calls {calls} instead, which are not run or have no step left",))
         try:
             return form.read(reply.steps[-1]), reply
         except InvalidObject as wrong:

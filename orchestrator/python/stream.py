@@ -35,7 +35,8 @@ class ModelStream:
     """The deltas of an answer: `async for`. Where functions are called, those of all steps, one step after the other.
 
     A loop that is left stops what goes on upstream; so do `aclose` and the end of `async with`, which wait until it has.
-    Raises what `Model.generate` raises, CallFailed also in the middle of an answer.
+    A time-out around one delta ends the stream, too. Raises what `Model.generate` raises, CallFailed also in the middle of
+    an answer.
     """
 
     def __init__(self, coordinator: Coordinating, conversation: Conversation) -> None:

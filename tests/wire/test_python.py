@@ -374,12 +374,13 @@ async def test_no_step_is_left() -> None:
     assert "tool_calls" in reply.messages[-1]
 
 
-async def test_a_tool_that_has_to_be_called_is_called_once() -> None:
+@pytest.mark.parametrize(("choice", "then"), [("required", None), ("auto", "auto")])
+async def test_a_tool_that_has_to_be_called_is_called_once(choice: str, then: str | None) -> None:
     """`tool_choice: required` holds for the first answer; it would never come to an end."""
     upstream = Scripted(calling(("get_time", '{"zone": "a"}')), "done")
     async with upstream.serve() as configured, create_models(configured, runtime="asyncio") as models:
-        await models.model("up/m").generate("when?", tools=[get_time], tool_choice="required")
-    assert ["required", None] == [asked.get("tool_choice") for asked in upstream.asked]
+        await models.model("up/m").generate("when?", tools=[get_time], tool_choice=choice)
+    assert [choice, then] == [asked.get("tool_choice") for asked in upstream.asked]
 
 
 async def test_plain_tools_are_never_run(models: Models) -> None:

@@ -212,6 +212,9 @@ async def test_functions_and_an_object() -> None:
     upstream = Scripted(calling(("look_up", '{"name": "Ada"}')), ADA)
     person, reply = await ask(upstream, tools=[look_up], with_reply=True)
     assert (Person(name="Ada", age=36), 2) == (person, len(reply.steps))
+    upstream = Scripted(calling(("look_up", '{"name": "Ada"}')))
+    with pytest.raises(InvalidObject, match="it calls look_up instead"):
+        await ask(upstream, tools=[look_up], max_steps=1)
 
 
 @pytest.mark.parametrize(
