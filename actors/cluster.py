@@ -44,10 +44,14 @@ class _Joined:
         with self._lock:
             if not ray.is_initialized():
                 self._forget()  # whoever used it has lost it: the user has shut Ray down
-                if address is None and not os.environ.get("RAY_ADDRESS"):
-                    self._start()
-                else:
-                    _connect(address or "auto")
+                try:
+                    if address is None and not os.environ.get("RAY_ADDRESS"):
+                        self._start()
+                    else:
+                        _connect(address or "auto")
+                except BaseException:
+                    self._forget()
+                    raise
                 self._began = True
             self._users += 1
 
@@ -122,8 +126,12 @@ async def joined(address: str | None) -> AsyncIterator[None]:
 
     Where Ray is initialised already, that is the cluster. Raises NoApplication where there is none.
     """
-    await asyncio.to_thread(_here.join, address)
+    joining = asyncio.ensure_future(asyncio.to_thread(_here.join, address))
     try:
+        await asyncio.shield(joining)
         yield
     finally:
-        await asyncio.to_thread(_here.leave)
+        # A thread cannot be cancelled: what it has begun by then is ended.
+        await asyncio.wait([joining])
+        if joining.exception() is None:
+            await asyncio.to_thread(_here.leave)
