@@ -156,6 +156,7 @@ class Models:
         """See `orchestrator.Models.openai`."""
         from orchestrator.python.client import app_over, plain_client
 
+        self._models.current()
         return plain_client(app_over(self._models.current), self.run)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:

@@ -83,8 +83,9 @@ class Models:
     def openai(self) -> openai.AsyncOpenAI:
         """OpenAI's client over these models, without a server: chat, responses, embeddings, with all errors of theirs.
 
-        Ends with the models; needs no closing of its own.
+        Ends with the models; needs no closing of its own. Raises OrchestratorError unless they are open.
         """
+        self.current()
         from orchestrator.python.client import app_over, async_client
 
         return async_client(app_over(self.current))

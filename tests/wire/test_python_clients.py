@@ -104,10 +104,14 @@ async def test_a_reader_that_is_slow_holds_the_answer_back(models: Models, upstr
 
 
 async def test_a_client_of_models_that_are_closed() -> None:
-    """Says that it is so, by the status of an error within."""
+    """There is none before they are open; afterwards it gets an error of the server."""
     models = create_models({"providers": {"sim": {"simulate": {}}}}, runtime="asyncio")
+    with pytest.raises(OrchestratorError, match="not open"):
+        models.openai()
+    async with models:
+        client = models.openai()
     with pytest.raises(openai.InternalServerError, match="internal error"):
-        await models.openai().models.list()
+        await client.models.list()
 
 
 @pytest.fixture
