@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import orjson
 from ray import serve
 from ray.exceptions import RayError
 
 from actors.control import shown
 from actors.following import Following
 from actors.pools import RayPools
-from orchestrator.asks import Reloaded
+from orchestrator.asks import Answer, Ask, Reloaded
 from orchestrator.balancing import Scores
 from orchestrator.config.live import Snapshot
 from orchestrator.config.load import default_config, load
+from orchestrator.config.settings import Rollout
 from orchestrator.coordinator import Coordinator
 from orchestrator.counters import Counters
-from orchestrator.types import Json
+from orchestrator.errors import CallFailed
+from orchestrator.python.asking import AnswerStream, Opened, ask_for, ending, whole
+from orchestrator.types import Failure, FailureKind, Json
 from orchestrator.wire.app import App
 
 NAME = "orchestrator"
@@ -103,9 +108,76 @@ class CoordinatorReplica:
         except (RayError, TimeoutError) as error:
             return Reloaded(0, (f"the control actor does not answer: {type(error).__name__}",))
 
+    # By handle (contract §5): `h = serve.get_app_handle("orchestrator")`.
+
+    async def generate(
+        self, selector: str, messages: Sequence[Any] | str, user_id: str | None = None, **params: Any
+    ) -> Json:
+        """A whole answer, the body that HTTP's callers get: `await h.generate.remote("tier:fast", messages)`.
+
+        A text in the place of messages is the user's. Raises UnknownSelector, BadChoice and CallFailed.
+        """
+        return whole(await self.answer(ask_for(selector, _turns(messages), params, stream=False, user=user_id)))
+
+    async def stream(
+        self, selector: str, messages: Sequence[Any] | str, user_id: str | None = None, **params: Any
+    ) -> AsyncIterator[Json]:
+        """The chunks of an answer: `async for chunk in h.options(stream=True).stream.remote("tier:fast", messages)`.
+
+        The last one has `finish_reason`, `provider`, `usage` and the `orchestrator` object. Raises like `generate`, also in
+        the middle. Whoever goes no further calls `cancel()` of what `remote` returned, which stops what goes on upstream.
+        """
+        stream = AnswerStream(self._serving(), ask_for(selector, _turns(messages), params, stream=True, user=user_id))
+        try:
+            while chunks := await stream.read():
+                for chunk in chunks:
+                    yield orjson.loads(chunk)
+            chunks, finish = ending(stream.answer)
+            for chunk in chunks:
+                yield orjson.loads(chunk)
+            yield finish.last
+        finally:
+            await stream.aclose()
+
+    async def answer(self, ask: Ask) -> Answer:
+        """For `create_models(connect=…)`: see `Coordinating.answer`."""
+        return await self._serving().answer(ask)
+
+    async def answer_streamed(self, ask: Ask) -> AsyncIterator[tuple[Opened, Sequence[bytes]] | Answer]:
+        """The same for `Coordinating.stream`: what was sent to the sink, with what it was opened with; then the answer."""
+        stream = AnswerStream(self._serving(), ask)
+        try:
+            while chunks := await stream.read():
+                assert stream.opened is not None
+                yield stream.opened, chunks
+            yield stream.answer
+        finally:
+            await stream.aclose()
+
+    def _serving(self) -> Coordinator:
+        if self.draining:
+            raise CallFailed(Failure(FailureKind.DRAINING, "the application is being stopped"))
+        return self.coordinator()
+
     async def models(self) -> list[Json]:
-        """What /v1/models lists, by handle."""
+        """What /v1/models lists."""
         return await self.coordinator().models()
+
+    async def rollout(self) -> Rollout:
+        """Who is sent through, for those who decide by themselves (`orchestrator.rollout`)."""
+        return self.coordinator().config.rollout
+
+    async def pools(self) -> list[Json]:
+        """What /admin/pools shows."""
+        return await self.coordinator().pools()
+
+    async def ready(self) -> tuple[bool, Json]:
+        """What /ready says."""
+        return await self.coordinator().ready()
+
+
+def _turns(messages: Sequence[Any] | str) -> Sequence[Any]:
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
 
 
 def build(args: dict[str, Any]) -> Any:

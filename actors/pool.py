@@ -215,7 +215,8 @@ def actor_name(provider: str) -> str:
 
 
 def find_or_make(provider: str) -> Any:
-    """The handle of a provider's pool; the first who asks makes it."""
+    """The handle of a provider's pool; the first who asks makes it. What stands behind the provider's name tells it apart
+    from others of the same provider."""
     return detached(Pool, actor_name(provider), max_concurrency=MAX_CONCURRENCY)
 
 

@@ -23,9 +23,13 @@ _log = logging.getLogger("orchestrator.pools")
 
 
 class RayPools:
-    """`orchestrator.coordinator.Pools` over pool actors. `calls` is the runtime."""
+    """`orchestrator.coordinator.Pools` over pool actors. `calls` is the runtime.
 
-    def __init__(self) -> None:
+    `group` tells pools apart from those of others that have the same providers; none: the running application's.
+    """
+
+    def __init__(self, group: str = "") -> None:
+        self._group = f":{group}" if group else ""
         self._wanted: dict[str, tuple[Provider, tuple[str, ...], int]] = {}
         """The settings of each provider, its keys, and the version of the configuration that they are from."""
         self._links: dict[str, Link] = {}
@@ -72,7 +76,7 @@ class RayPools:
 
     def _connector(self, name: str) -> Any:
         async def connect() -> tuple[Any, Address]:
-            handle = await asyncio.to_thread(find_or_make, name)
+            handle = await asyncio.to_thread(find_or_make, name + self._group)
             return handle, await handle.open_session.remote(*self._wanted[name])
 
         return connect

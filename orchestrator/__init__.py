@@ -9,16 +9,41 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.errors import BadChoice, CallFailed, ConfigError, NotAllowed, OrchestratorError, UnknownSelector
+    from orchestrator.errors import (
+        BadChoice,
+        CallFailed,
+        ConfigError,
+        InvalidObject,
+        NoApplication,
+        NotAllowed,
+        OrchestratorError,
+        ToolError,
+        UnknownSelector,
+    )
+    from orchestrator.python.model import Model
+    from orchestrator.python.models import Models, create_models
+    from orchestrator.python.reply import ModelReply, Step, ToolCall
+    from orchestrator.python.stream import Delta, ModelStream
 
 __all__ = [
     "BadChoice",
     "CallFailed",
     "ConfigError",
+    "Delta",
+    "InvalidObject",
+    "Model",
+    "ModelReply",
+    "ModelStream",
+    "Models",
+    "NoApplication",
     "NotAllowed",
     "OrchestratorError",
+    "Step",
+    "ToolCall",
+    "ToolError",
     "UnknownSelector",
     "__version__",
+    "create_models",
 ]
 
 __version__ = "0.1.0"
@@ -27,9 +52,20 @@ _HOME = {
     "BadChoice": "orchestrator.errors",
     "CallFailed": "orchestrator.errors",
     "ConfigError": "orchestrator.errors",
+    "Delta": "orchestrator.python.stream",
+    "InvalidObject": "orchestrator.errors",
+    "Model": "orchestrator.python.model",
+    "ModelReply": "orchestrator.python.reply",
+    "ModelStream": "orchestrator.python.stream",
+    "Models": "orchestrator.python.models",
+    "NoApplication": "orchestrator.errors",
     "NotAllowed": "orchestrator.errors",
     "OrchestratorError": "orchestrator.errors",
+    "Step": "orchestrator.python.reply",
+    "ToolCall": "orchestrator.python.reply",
+    "ToolError": "orchestrator.errors",
     "UnknownSelector": "orchestrator.errors",
+    "create_models": "orchestrator.python.models",
 }
 
 

@@ -4,7 +4,11 @@ OrchestratorError
 ├── ConfigError          a configuration that cannot be used; `.problems` has one line each
 ├── UnknownSelector      a model, tier or experiment that does not exist; `.near` has similar names
 ├── NotAllowed           an experiment of another user than the one who asks
-└── CallFailed           a request that got no answer; `.failure` says why, `.retryable` whether trying again helps
+├── BadChoice            an argument, or a request's own choice, that cannot be followed; `.param` names it
+├── CallFailed           a request that got no answer; `.failure` says why, `.retryable` whether trying again helps
+├── InvalidObject        an answer that is not the object that was asked for; `.text` has it, `.errors` what is wrong
+├── NoApplication        there is no running application to connect to
+└── ToolError            raised by functions that models call: the model is told
 """
 
 from __future__ import annotations
@@ -18,8 +22,12 @@ if TYPE_CHECKING:
 class OrchestratorError(Exception):
     """The root of everything this project raises on purpose."""
 
-    retryable: bool = False
-    """Whether the same call may succeed later."""
+    # A property, so that it holds for what Ray makes of an error on its way: a subclass that has the attributes of the
+    # instance that was raised, but those of its class first.
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may succeed later."""
+        return False
 
 
 class ConfigError(OrchestratorError):
@@ -61,7 +69,8 @@ class NotAllowed(OrchestratorError):
 
 
 class BadChoice(OrchestratorError):
-    """A request's own choice of strategy or models that cannot be followed. `param` names the field."""
+    """An argument that makes no sense, or a request's own choice of strategy or models that cannot be followed.
+    `param` names it."""
 
     def __init__(self, param: str, message: str) -> None:
         super().__init__(param, message)
@@ -78,7 +87,43 @@ class CallFailed(OrchestratorError):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure)
         self.failure = failure
-        self.retryable = failure.kind.traits.retry_same
+
+    @property
+    def retryable(self) -> bool:
+        """See `OrchestratorError.retryable`."""
+        return self.failure.kind.traits.retry_same
 
     def __str__(self) -> str:
         return f"{self.failure.kind.value}: {self.failure.message}"
+
+
+class InvalidObject(OrchestratorError):
+    """An answer that is not an instance of the schema, after the model was told and asked again. `text` is the answer, and
+    `errors` has one line for each thing that is wrong with it. Another answer may well be right."""
+
+    def __init__(self, text: str, errors: tuple[str, ...]) -> None:
+        super().__init__(text, errors)
+        self.text = text
+        self.errors = errors
+
+    @property
+    def retryable(self) -> bool:
+        """See `OrchestratorError.retryable`."""
+        return True
+
+    def __str__(self) -> str:
+        return "the answer does not fit the schema: " + "; ".join(self.errors)
+
+
+class NoApplication(OrchestratorError):
+    """There is no running application to connect to; the message says what was looked for, and where."""
+
+    @property
+    def retryable(self) -> bool:
+        """See `OrchestratorError.retryable`: it may be starting."""
+        return True
+
+
+class ToolError(OrchestratorError):
+    """For functions that are given to models as tools: raised by one, its message is told to the model, which may make up
+    for it. Whatever else a function raises reaches the caller."""

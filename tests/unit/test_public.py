@@ -10,7 +10,17 @@ import sys
 import pytest
 
 import orchestrator
-from orchestrator import BadChoice, CallFailed, ConfigError, NotAllowed, OrchestratorError, UnknownSelector
+from orchestrator import (
+    BadChoice,
+    CallFailed,
+    ConfigError,
+    InvalidObject,
+    NoApplication,
+    NotAllowed,
+    OrchestratorError,
+    ToolError,
+    UnknownSelector,
+)
 from orchestrator.types import Failure, FailureKind
 
 LATER = Failure(FailureKind.SERVER_ERROR, "a/b: HTTP 503")
@@ -19,8 +29,28 @@ NEVER = Failure(FailureKind.MALFORMED, "a/b: HTTP 400")
 
 def test_the_public_names() -> None:
     """These, and no others; adding one is a decision."""
-    errors = ["BadChoice", "CallFailed", "ConfigError", "NotAllowed", "OrchestratorError", "UnknownSelector"]
-    assert [*errors, "__version__"] == sorted(orchestrator.__all__)
+    expected = [
+        "BadChoice",
+        "CallFailed",
+        "ConfigError",
+        "Delta",
+        "InvalidObject",
+        "Model",
+        "ModelReply",
+        "ModelStream",
+        "Models",
+        "NoApplication",
+        "NotAllowed",
+        "OrchestratorError",
+        "Step",
+        "ToolCall",
+        "ToolError",
+        "UnknownSelector",
+        "__version__",
+        "create_models",
+    ]
+    assert expected == sorted(orchestrator.__all__)
+    assert expected == sorted(name for name in expected if hasattr(orchestrator, name))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         orchestrator.nothing  # noqa: B018
 
@@ -35,6 +65,9 @@ def test_the_public_names() -> None:
         (BadChoice("models", "has to be a list"), "models: has to be a list", False),
         (CallFailed(LATER), "server_error: a/b: HTTP 503", True),
         (CallFailed(NEVER), "invalid_request: a/b: HTTP 400", False),
+        (InvalidObject("{", ("a: no", "b: no")), "the answer does not fit the schema: a: no; b: no", True),
+        (NoApplication("nobody is there"), "nobody is there", True),
+        (ToolError("not today"), "not today", False),
     ],
 )  # fmt: skip
 def test_errors_say_what_and_survive_pickling(error: OrchestratorError, text: str, retryable: bool) -> None:
@@ -48,6 +81,16 @@ def test_a_pool_loads_no_more_than_it_needs() -> None:
     """Each of these costs every pool actor memory: 12 MB for pydantic alone."""
     code = (
         "import sys, orchestrator.endpoint, orchestrator.config.settings, orchestrator.simulate.server\n"
+        "print([name for name in ('pydantic', 'yaml', 'openai', 'ray', 'starlette') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert "[]\n" == ran.stdout
+
+
+def test_the_python_api_loads_what_it_uses() -> None:
+    """Opening and asking needs neither pydantic's, OpenAI's nor Ray's modules until something of theirs is used."""
+    code = (
+        "import sys; from orchestrator import create_models; models = create_models(runtime='asyncio'); models.model('a')\n"
         "print([name for name in ('pydantic', 'yaml', 'openai', 'ray', 'starlette') if name in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -13,25 +13,19 @@ from orchestrator.asks import Reloaded
 from orchestrator.config.load import load_mapping
 from orchestrator.config.settings import Config
 from orchestrator.coordinator import Coordinator
-from orchestrator.endpoint import Endpoint
+from orchestrator.inprocess import LocalPools
 from orchestrator.local import Local
 from orchestrator.types import Json
 from orchestrator.wire.app import App
 from tests.upstream import Upstream
 
 
-class LocalPools:
-    """Endpoints of this process as `orchestrator.coordinator.Pools`."""
+class Pools(LocalPools):
+    """Pools that may have problems."""
 
     def __init__(self, config: Config) -> None:
-        self.endpoints = {name: Endpoint(one, config.keys[name]) for name, one in config.providers.items()}
+        super().__init__(config)
         self.problems: dict[str, str] = {}
-
-    async def models(self, provider: str) -> tuple[str, ...]:
-        return await self.endpoints[provider].models()
-
-    async def stats(self) -> list[Json]:
-        return [endpoint.stats() for endpoint in self.endpoints.values()]
 
     async def ready(self) -> dict[str, str]:
         return self.problems
@@ -57,7 +51,7 @@ class Stack:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = load_mapping(config, {})
         self.above = Above()
-        self.pools = LocalPools(self.config)
+        self.pools = Pools(self.config)
         self.runtime = Local(self.pools.endpoints)
         self.coordinator = Coordinator(self.config, self.runtime, self.pools)
         app: Any = App(lambda: self.coordinator, self.above)
@@ -71,9 +65,9 @@ class Stack:
     async def aclose(self) -> None:
         await self.http.aclose()
         await self.runtime.aclose()
-        for endpoint in self.pools.endpoints.values():
-            assert endpoint.stats()["in_flight"] == 0
-            await endpoint.aclose()
+        for row in await self.pools.stats():
+            assert row["in_flight"] == 0
+        await self.pools.aclose()
 
 
 Serve = Callable[[Mapping[str, Any]], Awaitable[Stack]]
@@ -94,6 +88,7 @@ async def serve() -> AsyncIterator[Serve]:
 
         async def one(config: Mapping[str, Any]) -> Stack:
             stack = Stack(config)
+            await stack.pools.start()
             stacks.push_async_callback(stack.aclose)
             return stack
 

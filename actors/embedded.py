@@ -1,0 +1,39 @@
+"""`runtime="ray"` of the Python API: a coordinator in the caller's process over pool actors of the cluster at hand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from actors.cluster import joined
+from actors.pools import RayPools
+from orchestrator.config.live import Snapshot
+from orchestrator.config.settings import Config
+from orchestrator.coordinator import Coordinator
+
+POOLS_UP_S = 20.0
+"""How long it waits for its pools before it begins without those that do not come up."""
+VERSION = 1
+"""Of a configuration that does not change while it is in use."""
+
+
+@asynccontextmanager
+async def embedded(config: Config) -> AsyncIterator[Coordinator]:
+    """A coordinator in this process over pools of the cluster at hand.
+
+    The pools bear the configuration in their names: processes that use the same one share them, and nobody touches those
+    of an application that runs there, whose settings may be others. They end with the last who uses them.
+    """
+    async with joined(None):
+        pools = RayPools(group=_digest(config))
+        try:
+            await pools.apply(Snapshot(VERSION, config), POOLS_UP_S)
+            yield Coordinator(config, pools.calls, pools)
+        finally:
+            await pools.close_others((), VERSION + 1)
+
+
+def _digest(config: Config) -> str:
+    said = repr((config.providers, config.keys))
+    return hashlib.sha256(said.encode()).hexdigest()[:16]

@@ -1,0 +1,81 @@
+"""All providers of a configuration in this process: `runtime="asyncio"`, and the tests of the whole way of a request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orchestrator.config.settings import Config, Provider
+from orchestrator.coordinator import Coordinator
+from orchestrator.endpoint import Endpoint
+from orchestrator.errors import ConfigError
+from orchestrator.local import Local
+from orchestrator.types import Json
+
+if TYPE_CHECKING:
+    from orchestrator.simulate.server import Server
+
+
+class LocalPools:
+    """Endpoints of this process as `orchestrator.coordinator.Pools`; simulated providers have their servers here, too."""
+
+    def __init__(self, config: Config) -> None:
+        self.endpoints: dict[str, Endpoint] = {}
+        """By provider; filled by `start`."""
+        self._config = config
+        self._simulators: list[Server] = []
+
+    async def start(self) -> None:
+        """Makes the endpoints. Raises ConfigError for a recording that cannot be read; `aclose` follows in any case."""
+        for name, provider in self._config.providers.items():
+            endpoint = Endpoint(await self._simulated(provider), self._config.keys.get(name, ()))
+            endpoint.watch()
+            self.endpoints[name] = endpoint
+
+    async def _simulated(self, provider: Provider) -> Provider:
+        made_up = provider.simulate or provider.replay
+        if made_up is None:
+            return provider
+        from orchestrator.simulate.server import start  # aiohttp's server: not for those who do without
+
+        try:
+            server = await start(made_up, name=provider.name)
+        except (ValueError, OSError) as error:
+            problem = f"{self._config.source}: providers.{provider.name}: cannot be simulated: {error}"
+            raise ConfigError((problem,)) from None
+        self._simulators.append(server)
+        return replace(provider, base_url=server.base_url)
+
+    async def models(self, provider: str) -> tuple[str, ...]:
+        """See `Pools.models`."""
+        return await self.endpoints[provider].models()
+
+    async def stats(self) -> list[Json]:
+        """See `Pools.stats`."""
+        return [endpoint.stats() for endpoint in self.endpoints.values()]
+
+    async def ready(self) -> dict[str, str]:
+        """See `Pools.ready`: what lives in this process answers."""
+        return {}
+
+    async def aclose(self) -> None:
+        """Closes all connections, then the simulated providers."""
+        for endpoint in self.endpoints.values():
+            await endpoint.aclose()
+        for server in self._simulators:
+            await server.stop()
+
+
+@asynccontextmanager
+async def inprocess(config: Config) -> AsyncIterator[Coordinator]:
+    """A coordinator over endpoints of this process. At the end nothing of it is left."""
+    pools = LocalPools(config)
+    runtime = Local(pools.endpoints)
+    try:
+        await pools.start()
+        yield Coordinator(config, runtime, pools)
+    finally:
+        await runtime.aclose()
+        await pools.aclose()

@@ -1,0 +1,298 @@
+"""The Python API by plain calls: the same names, without `async` and `await`.
+
+    from orchestrator.sync import create_models
+
+    with create_models(runtime="asyncio") as models:
+        print(models.model("tier:fast").generate("Why is the sky blue?").text)
+
+Everything runs on an event loop of its own, in a thread of its own: so it works where a loop runs already (a notebook), and
+from several threads at once. Ctrl-C cancels what is being waited for, upstream too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import threading
+from collections.abc import Coroutine, Generator, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.python import model as asynchronous
+from orchestrator.python import models as opening
+from orchestrator.python.conversation import MAX_STEPS
+from orchestrator.python.models import Configuration, Runtime
+from orchestrator.python.reply import ModelReply
+from orchestrator.python.stream import Delta
+from orchestrator.python.stream import ModelStream as AsyncStream
+from orchestrator.types import Json
+
+if TYPE_CHECKING:
+    import openai
+
+    from orchestrator.python.client import Run
+    from orchestrator.python.tools import Tool
+
+__all__ = ["Model", "ModelStream", "Models", "create_models"]
+
+T = TypeVar("T")
+CANCEL_S = 5.0
+"""How long a call that was interrupted may take to end what it had started."""
+
+
+class Loop:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="orchestrator", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
+            # Here, since the thread that closes it may have a loop of its own running.
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            self._loop.close()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Waits for what runs there; interrupted (Ctrl-C), it is cancelled first. Raises OrchestratorError in that thread."""
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise OrchestratorError(
+                "plain calls would wait for themselves here: use the asynchronous API, or a plain function"
+            )
+        ended = threading.Event()
+        future = asyncio.run_coroutine_threadsafe(_marking(coroutine, ended), self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            if not future.done():
+                future.cancel()
+                ended.wait(CANCEL_S)
+            raise
+
+    def close(self) -> None:
+        """Ends it. What still runs there is cancelled."""
+        self.run(_cancel_others())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+
+async def _marking(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:
+    try:
+        return await coroutine
+    finally:
+        ended.set()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+def create_models(
+    config: Configuration | None = None, *, runtime: Runtime = "ray", connect: str | None = None
+) -> Models:
+    """See `orchestrator.create_models`; `with create_models(…) as models: …`."""
+    return Models(opening.create_models(config, runtime=runtime, connect=connect))
+
+
+class Models:
+    """See `orchestrator.Models`. Open within `with`, or from `start` to `close`."""
+
+    def __init__(self, models: opening.Models) -> None:
+        self._models = models
+        self._loop: Loop | None = None
+
+    def start(self) -> Self:
+        """Opens it. Raises ConfigError and NoApplication. Harmless when it is open."""
+        if self._loop is None:
+            self._models.prepare()
+            loop = Loop()
+            try:
+                loop.run(self._models.start())
+            except BaseException:
+                loop.close()
+                raise
+            self._loop = loop
+        return self
+
+    def close(self) -> None:
+        """Ends whatever was started. Harmless when it is closed."""
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            try:
+                loop.run(self._models.aclose())
+            finally:
+                loop.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def model(self, selector: str, user_id: str | None = None) -> Model:
+        """See `orchestrator.Models.model`."""
+        return Model(self._models.model(selector, user_id), self.run)
+
+    def list(self) -> builtins.list[str]:
+        """See `orchestrator.Models.list`."""
+        return self.run(self._models.list())
+
+    def pools(self) -> builtins.list[Json]:
+        """See `orchestrator.Models.pools`."""
+        return self.run(self._models.pools())
+
+    def should_use(self, user_id: str) -> bool:
+        """See `orchestrator.Models.should_use`."""
+        return self._models.should_use(user_id)
+
+    def openai(self) -> openai.OpenAI:
+        """See `orchestrator.Models.openai`."""
+        from orchestrator.python.client import app_over, plain_client
+
+        self._models.current()
+        return plain_client(app_over(self._models.current), self.run)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Waits for something on the loop of these models. Raises OrchestratorError unless they are open."""
+        if self._loop is None:
+            coroutine.close()
+            raise OrchestratorError("the models are not open: use `with create_models(...) as models`")
+        return self._loop.run(coroutine)
+
+
+class Model:
+    """See `orchestrator.Model`."""
+
+    def __init__(self, model: asynchronous.Model, run: Run) -> None:
+        self._model = model
+        self._run = run
+        self.selector = model.selector
+        self.user_id = model.user_id
+
+    def __repr__(self) -> str:
+        return f"Model({self.selector!r})"
+
+    def generate(
+        self,
+        prompt: str | None = None,
+        *,
+        messages: Sequence[Any] | None = None,
+        system: str | None = None,
+        tools: Iterable[Tool] | None = None,
+        max_steps: int = MAX_STEPS,
+        **params: Any,
+    ) -> ModelReply:
+        """See `orchestrator.Model.generate`."""
+        asked = self._model.generate(
+            prompt, messages=messages, system=system, tools=tools, max_steps=max_steps, **params
+        )
+        return self._run(asked)
+
+    def stream(
+        self,
+        prompt: str | None = None,
+        *,
+        messages: Sequence[Any] | None = None,
+        system: str | None = None,
+        tools: Iterable[Tool] | None = None,
+        max_steps: int = MAX_STEPS,
+        **params: Any,
+    ) -> ModelStream:
+        """See `orchestrator.Model.stream`; a plain iterator, and a context manager."""
+        stream = self._model.stream(
+            prompt, messages=messages, system=system, tools=tools, max_steps=max_steps, **params
+        )
+        return ModelStream(stream, self._run)
+
+    @overload
+    def generate_object(
+        self,
+        prompt: str | None = None,
+        *,
+        schema: type[T],
+        messages: Sequence[Any] | None = None,
+        system: str | None = None,
+        tools: Iterable[Tool] | None = None,
+        max_steps: int = MAX_STEPS,
+        with_reply: Literal[False] = False,
+        **params: Any,
+    ) -> T: ...
+
+    @overload
+    def generate_object(
+        self,
+        prompt: str | None = None,
+        *,
+        schema: type[T],
+        messages: Sequence[Any] | None = None,
+        system: str | None = None,
+        tools: Iterable[Tool] | None = None,
+        max_steps: int = MAX_STEPS,
+        with_reply: Literal[True],
+        **params: Any,
+    ) -> tuple[T, ModelReply]: ...
+
+    def generate_object(self, prompt: str | None = None, *, with_reply: bool = False, **asked: Any) -> Any:
+        """See `orchestrator.Model.generate_object`."""
+        value, reply = self._run(self._model.generate_object(prompt, with_reply=True, **asked))
+        return (value, reply) if with_reply else value
+
+
+class ModelStream:
+    """See `orchestrator.ModelStream`. A loop that is left stops what goes on upstream; so does the end of `with`."""
+
+    def __init__(self, stream: AsyncStream, run: Run) -> None:
+        self._stream = stream
+        self._run = run
+
+    @property
+    def reply(self) -> ModelReply:
+        """The whole answer, once the last delta has come. Raises OrchestratorError before."""
+        return self._stream.reply
+
+    def __iter__(self) -> Iterator[Delta]:
+        return self._iterate()
+
+    def _iterate(self) -> Generator[Delta, None, None]:
+        # A generator, since Python closes one whose loop was left.
+        try:
+            while (delta := self._run(_next(self._stream))) is not None:
+                yield delta
+        finally:
+            self.close()
+
+    def __next__(self) -> Delta:
+        delta = self._run(_next(self._stream))
+        if delta is None:
+            raise StopIteration
+        return delta
+
+    def close(self) -> None:
+        """Stops it, upstream too, and waits until it has ended. Harmless after the end."""
+        self._run(self._stream.aclose())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+async def _next(stream: AsyncStream) -> Delta | None:
+    try:
+        return await anext(stream)
+    except StopAsyncIteration:
+        return None
