@@ -78,6 +78,9 @@ or, for OpenRouter, one that is a choice of route here. All other fields pass as
 | --- | --- | --- |
 """
 _ABLE = """
+DeepSeek goes on with a stream that was cut where it is told to: `base_url: https://api.deepseek.com/beta`, and
+`model_options: {"*": {prefill: true}}`.
+
 ### What models can do
 
 A request is passed over for what stands here, never for what does not. `model_options` goes over it: a pattern over all rows

@@ -239,13 +239,11 @@ class ToolCalls:
         unless its identity is one that is known. (Some servers make an identity up for every delta: those have no name.)
         """
         known = [index for index, other in self._begun.items() if identity is not None and other == identity]
-        if known:
-            return known[0]
         named = isinstance(function, dict) and bool(function.get("name"))
         behind = max(self._begun, default=-1) + 1
         if not isinstance(given, int):
-            return behind if identity is not None or named or not self._begun else behind - 1
+            return known[0] if known else behind if identity is not None or named or not self._begun else behind - 1
         index = self._moved.get(given, given)
-        if named and identity is not None and self._begun.get(index) is not None:
-            index = self._moved[given] = behind
+        if named and identity is not None and self._begun.get(index) not in (None, identity):
+            index = self._moved[given] = known[0] if known else behind
         return index
