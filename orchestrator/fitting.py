@@ -23,24 +23,28 @@ _OURS = ("model", "stream")
 def fitted(request: Request, quirks: Quirks) -> Request:
     """The request as the provider wants it: the very same one where it wants nothing. What it does not name stays."""
     given = body = request.body
+    own: Json = {}
     if not EXTENSIONS.isdisjoint(body):
-        body = _extended(body, quirks.extension)
+        own = _own(body, quirks.extension)
+        body = {name: value for name, value in body.items() if not _is_extension(name, value)}
     if quirks.drops or quirks.renames:
         # A value by the name that it wants goes before one that would have to be renamed.
         drops = quirks.drops | {old for old, new in quirks.renames.items() if new in body}
         body = {quirks.renames.get(name, name): value for name, value in body.items() if name not in drops}
     if (quirks.roles or quirks.turn_drops) and "messages" in body:
         body = {**body, "messages": [_turn(message, quirks) for message in body["messages"]]}
-    return request if body is given else request._replace(body=body)
+    return request if body is given else request._replace(body={**body, **own})
 
 
-def _extended(body: Json, own: str) -> Json:
-    """The body with the fields of its own extension, and without anybody else's."""
-    found = {name for name in EXTENSIONS if isinstance(body.get(name), dict)}
-    rest = {name: value for name, value in body.items() if name not in found}
-    if own in found:
-        rest |= {name: value for name, value in body[own].items() if name not in _OURS}
-    return rest
+def _is_extension(name: str, value: object) -> bool:
+    return name in EXTENSIONS and isinstance(value, dict)
+
+
+def _own(body: Json, name: str) -> Json:
+    """The fields of a provider's own extension; none where there is none."""
+    extension = body.get(name)
+    found = extension if isinstance(extension, dict) and name in EXTENSIONS else {}
+    return {field: value for field, value in found.items() if field not in _OURS}
 
 
 def _turn(message: Mapping[str, Any], quirks: Quirks) -> Json:

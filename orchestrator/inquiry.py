@@ -5,8 +5,8 @@ closes an account's breaker before its cooldown is over; one that is not counts 
 open breaker open.
 
 A key that was refused, or has no credit left, is another matter, since a path that answers may be one that needs no key
-(OpenRouter's list of models is public). A probe takes back only what a probe has said: if the path itself
-refused the key, its 200 shows that the key is good. What a call was told, only a call takes back.
+(OpenRouter's list of models is public). A probe takes back only what a probe has said: if the path itself refused the key,
+its 200 shows that the key is good. What a call was told, only a call takes back.
 """
 
 from __future__ import annotations

@@ -30,7 +30,11 @@ def test_a_request_that_needs_nothing_is_the_very_same() -> None:
         (Quirks(extension="groq"), {"openrouter": {"models": ["m"]}, "y": 2}, {"y": 2}),
         (Quirks(), {"openrouter": {"models": ["m"]}, "groq": {"x": 1}, "y": 2}, {"y": 2}),
         (Quirks(extension="groq"), {"groq": "text", "together": 1}, {"groq": "text", "together": 1}),
-        (Quirks(extension="mistral", renames={"seed": "random_seed"}), {"mistral": {"seed": 1}}, {"random_seed": 1}),
+        (
+            Quirks(extension="mistral", renames={"seed": "random_seed"}, drops=frozenset({"user"})),
+            {"seed": 1, "user": "u", "mistral": {"seed": 2, "user": "v"}},
+            {"random_seed": 1, "seed": 2, "user": "v"},
+        ),
         (Quirks(), {"anthropic": {"top_k": 1}}, {"anthropic": {"top_k": 1}}),
     ],
 )
