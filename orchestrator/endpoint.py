@@ -22,6 +22,7 @@ from orchestrator.attempt import Attempt, EndpointStream, failed, too_late
 from orchestrator.config.settings import Provider
 from orchestrator.dialects import DIALECTS
 from orchestrator.dialects.resume import Resumed, continuing
+from orchestrator.fitting import fitted
 from orchestrator.inquiry import Inquiry
 from orchestrator.providers import credentials
 from orchestrator.resilience import retry
@@ -188,18 +189,17 @@ class Endpoint:
     async def _send(
         self, request: Request, model: str, permit: Permit, attempt: Attempt, deadline_s: float
     ) -> Reply | Failure | EndpointStream:
-        continues = request.resume is not None and self.provider.options_of(model).prefill is True
-        asked = continuing(request, dict(self.provider.prefill_fields)) if continues else request
-        if self.provider.renames:
-            asked = asked._replace(body=self.provider.renamed(asked.body))
-        call = self._dialect.encode(asked, model, self.provider.options_of(model))
+        options, quirks = self.provider.options_of(model), self.provider.quirks
+        continues = request.resume is not None and options.prefill is True
+        asked = fitted(continuing(request, quirks) if continues else request, quirks)
+        call = self._dialect.encode(asked, model, options, quirks)
         if isinstance(call, Failure):
             return call
         headers = {**call.headers, **credentials(self.provider.key_header, permit.account.key)}
         response: Response | None = None
         kept = False
         try:
-            response = await self._transport.send(self.provider.base_url + call.path, headers, call.content)
+            response = await self._transport.send(self.provider.url(call.path, model), headers, call.content)
             attempt.status = response.status
             if not request.stream or response.status != 200:
                 content = await response.read()

@@ -1,8 +1,12 @@
 """What a provider is asked beside calls: which models it has, and, if the configuration wants it, whether it is well.
 
 Both are GETs that bill nothing. A probe speaks of an account and of its address, never of a model: one that is answered
-closes an account's breaker before its cooldown is over and takes back what marked it misconfigured; one that is not
-counts as a failure of the account, and keeps an open breaker open.
+closes an account's breaker before its cooldown is over; one that is not counts as a failure of the account, and keeps an
+open breaker open.
+
+A key that was refused, or has no credit left, is another matter, since a path that answers may be one that needs no key
+(OpenRouter's list of models is public). A probe takes back only what a probe has said: if the path itself refused the key,
+its 200 shows that the key is good. What a call was told, only a call takes back.
 """
 
 from __future__ import annotations
@@ -22,9 +26,9 @@ from orchestrator.types import Failure, FailureKind
 
 MODELS_S = 300.0
 """How long a provider's list of models is kept."""
-_ABOUT_THE_ACCOUNT = frozenset(
+_ABOUT_THE_KEY = frozenset({FailureKind.UNAUTHORIZED, FailureKind.QUOTA})
+_ABOUT_THE_ACCOUNT = _ABOUT_THE_KEY | frozenset(
     {FailureKind.UNREACHABLE, FailureKind.RESET, FailureKind.SILENT, FailureKind.SERVER_ERROR, FailureKind.CUT}
-    | {FailureKind.UNAUTHORIZED, FailureKind.QUOTA}
 )
 """What a probe may come to that says the account is ill. Anything else (429, 404) says that somebody is there."""
 
@@ -41,6 +45,8 @@ class Inquiry:
         self._gate = gate
         self._clock = clock
         self._listed: tuple[float, tuple[str, ...]] | None = None
+        self._refused: dict[Account, str] = {}
+        """What a probe of an account was told of its key."""
 
     async def models(self) -> tuple[str, ...]:
         """The models' names: the configured ones, or those that the provider lists, asked at most every 5 minutes."""
@@ -70,6 +76,12 @@ class Inquiry:
         ill = got if isinstance(got, Failure) and got.kind in _ABOUT_THE_ACCOUNT else None
         if ill is not None:
             _log.info("%s: a probe of account %d failed: %s", self._provider.name, account.index, ill.message)
+            if ill.kind in _ABOUT_THE_KEY:
+                self._refused[account] = ill.message
+        elif account.misconfigured is not None and (
+            isinstance(got, Failure) or account.misconfigured != self._refused.get(account)
+        ):
+            return  # somebody is there; of the key it says nothing
         self._gate.probed(account, ill)
 
     async def _get(self, path: str, account: Account) -> bytes | Failure:
@@ -78,7 +90,7 @@ class Inquiry:
         limit_s = self._provider.timeouts.connect_s
         try:
             async with asyncio.timeout(limit_s):
-                response = await self._transport.send(self._provider.base_url + path, headers, b"", method="GET")
+                response = await self._transport.send(self._provider.url(path), headers, b"", method="GET")
                 try:
                     body = await response.read()
                 finally:

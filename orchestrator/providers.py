@@ -1,4 +1,8 @@
-"""Known providers: one data row each. A provider that speaks a known dialect is a row here, or YAML alone."""
+"""Known providers: one data row each. A provider that speaks a known dialect is a row here, or YAML alone.
+
+What stands beside a quirk is where it is documented, or the provider's own client (its version in brackets); all were read
+on 2026-11-25. What their models can do is in `orchestrator.abilities`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from orchestrator.config.settings import ModelOptions
+from orchestrator.abilities import ABILITIES
+from orchestrator.config.settings import ModelOptions, Quirks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,12 +23,17 @@ class Preset:
     base_url: str
     """Up to and including the version segment, without a trailing slash; `${NAME}` is an environment variable. Empty: the
     configuration has to say it."""
+    dated_base_url: str = ""
+    """The same where `api_version` is set; empty: there are no such versions."""
     key_variable: str
     """The environment variable that holds the key, where the settings name none."""
     key_needed: bool = True
     """Whether it is of no use without a key."""
     key_header: str = "authorization"
     """The header that carries the key; `authorization` carries it as a bearer token, any other as it is."""
+    probe_path: str = "/models"
+    """What an active probe asks for, where the settings do not say: a GET that bills nothing and, if there is one, needs a
+    key."""
     local: bool = False
     """Runs on this machine, if at all: an optional one is left out while nobody listens there."""
     model_prefix: str = ""
@@ -32,11 +42,12 @@ class Preset:
     """A name in `orchestrator.dialects.DIALECTS`."""
     model_options: Mapping[str, ModelOptions] = field(default_factory=dict)
     """What its models can do; see `Provider.model_options`."""
-    prefill_fields: Mapping[str, object] = field(default_factory=dict)
-    """What a request has to say beside a last assistant turn for it to be continued."""
-    renames: Mapping[str, str] = field(default_factory=dict)
-    """Fields of a request that it wants by another name."""
+    quirks: Quirks = field(default_factory=Quirks)
+    """What it wants otherwise than OpenAI."""
 
+
+# developers.openai.com/api/reference/resources/chat: `max_tokens` is deprecated, and refused by reasoning models.
+_RENAMED = {"max_tokens": "max_completion_tokens"}
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
@@ -44,14 +55,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             docs="https://platform.openai.com/docs/api-reference/authentication",
             base_url="https://api.openai.com/v1",
             key_variable="OPENAI_API_KEY",
-            # platform.openai.com/docs/api-reference/chat/create: `max_tokens` is deprecated, and refused by reasoning models.
-            renames={"max_tokens": "max_completion_tokens"},
-            # platform.openai.com/docs/models; a conversation that ends with an assistant turn is answered afresh.
-            model_options={
-                "gpt-4o*": ModelOptions(False, True, True, True, 128_000, 16_384),
-                "gpt-4.1*": ModelOptions(False, True, True, True, 1_047_576, 32_768),
-                "gpt-5*": ModelOptions(False, True, True, True, 400_000, 128_000),
-            },
+            quirks=Quirks(extension="openai", renames=_RENAMED),
+            model_options=ABILITIES["openai"],
         ),
         "anthropic": Preset(
             docs="https://docs.anthropic.com/en/api/overview",
@@ -59,30 +64,22 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             key_variable="ANTHROPIC_API_KEY",
             key_header="x-api-key",
             dialect="anthropic",
-            # docs.anthropic.com/en/docs/about-claude/models/overview, and .../api/errors#prefill-not-supported: models
-            # since 4.6 answer a last assistant turn with a 400. What is not known of them is left open.
-            model_options={
-                "claude-3-haiku*": ModelOptions(True, True, True, False, 200_000, 4_096),
-                "claude-3-opus*": ModelOptions(True, True, True, False, 200_000, 4_096),
-                "claude-3-5-*": ModelOptions(True, True, True, False, 200_000, 8_192),
-                "claude-3-7-*": ModelOptions(True, True, True, False, 200_000, 64_000),
-                "claude-sonnet-4-5*": ModelOptions(True, True, True, True, 200_000, 64_000),
-                "claude-haiku-4-5*": ModelOptions(True, True, True, True, 200_000, 64_000),
-                "claude-opus-4-5*": ModelOptions(True, True, True, True, 200_000, 64_000),
-                "claude-*": ModelOptions(tools=True, images=True, context_tokens=200_000, max_tokens=32_000),
-            },
+            model_options=ABILITIES["anthropic"],
         ),
         "openrouter": Preset(
             docs="https://openrouter.ai/docs/api-reference/authentication",
             base_url="https://openrouter.ai/api/v1",
             key_variable="OPENROUTER_API_KEY",
+            # openrouter.ai/docs/api/api-reference/api-keys/get-current-key; /models is answered without a key.
+            probe_path="/key",
+            quirks=Quirks(extension="openrouter"),
         ),
         "groq": Preset(
             docs="https://console.groq.com/docs/openai",
             base_url="https://api.groq.com/openai/v1",
             key_variable="GROQ_API_KEY",
-            # console.groq.com/docs/prefilling
-            model_options={"llama-3*": ModelOptions(prefill=True, tools=True)},
+            quirks=Quirks(extension="groq"),
+            model_options=ABILITIES["groq"],
         ),
         "ollama": Preset(
             docs="https://docs.ollama.com/api/openai-compatibility",
@@ -90,6 +87,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             key_variable="OLLAMA_API_KEY",
             key_needed=False,
             local=True,
+            # github.com/ollama/ollama, openai/openai.go, ChatCompletionRequest: of both names `max_tokens` alone is read; so
+            # are `reasoning_effort` and `reasoning`, but neither `think` nor `keep_alive`, which its other interface has.
+            quirks=Quirks(extension="ollama", renames={"max_completion_tokens": "max_tokens"}),
             # A last assistant turn is continued: the template leaves it open.
             model_options={"*": ModelOptions(prefill=True)},
         ),
@@ -98,41 +98,77 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             base_url="",
             key_variable="VLLM_API_KEY",
             key_needed=False,
+            quirks=Quirks(
+                extension="vllm", prefill_fields={"continue_final_message": True, "add_generation_prompt": False}
+            ),
             model_options={"*": ModelOptions(prefill=True)},
-            prefill_fields={"continue_final_message": True, "add_generation_prompt": False},
         ),
         "together": Preset(
             docs="https://docs.together.ai/docs/inference/openai-compatibility",
             base_url="https://api.together.ai/v1",
             key_variable="TOGETHER_API_KEY",
+            # github.com/togethercomputer/together-py, types/chat/completion_create_params.py (3.1.1): `max_tokens` alone.
+            quirks=Quirks(extension="together", renames={"max_completion_tokens": "max_tokens"}),
         ),
         "mistral": Preset(
             docs="https://docs.mistral.ai/api/",
             base_url="https://api.mistral.ai/v1",
             key_variable="MISTRAL_API_KEY",
+            # Any field that it does not know is refused with 422 (extra_forbidden). What it knows:
+            # github.com/mistralai/client-python, models/chatcompletionrequest.py, assistantmessage.py (3.7.0). Its streams
+            # say their usage unasked.
+            quirks=Quirks(
+                extension="mistral",
+                renames={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
+                drops=frozenset(
+                    {"stream_options", "user", "store", "logit_bias", "verbosity", "safety_identifier"}
+                    | {"prompt_cache_retention"}
+                ),
+                turn_drops=frozenset(
+                    {"reasoning", "reasoning_content", "reasoning_details", "content_parts", "refusal", "annotations"}
+                    | {"audio", "function_call"}
+                ),
+                roles={"developer": "system"},
+            ),
+            model_options=ABILITIES["mistral"],
         ),
         "deepseek": Preset(
             docs="https://api-docs.deepseek.com/",
             base_url="https://api.deepseek.com/v1",
             key_variable="DEEPSEEK_API_KEY",
+            # api-docs.deepseek.com/api/create-chat-completion: `max_tokens` alone, and no role `developer`;
+            # .../guides/chat_prefix_completion: a turn is continued below base_url https://api.deepseek.com/beta, and nowhere
+            # else, so that whoever wants it says so: that base_url, and `model_options: {"*": {prefill: true}}`.
+            quirks=Quirks(
+                extension="deepseek",
+                renames={"max_completion_tokens": "max_tokens"},
+                roles={"developer": "system"},
+                prefill_turn={"prefix": True},
+            ),
+            model_options=ABILITIES["deepseek"],
         ),
         "gemini": Preset(
             docs="https://ai.google.dev/gemini-api/docs/openai",
             base_url="https://generativelanguage.googleapis.com/v1beta/openai",
             key_variable="GEMINI_API_KEY",
             model_prefix="models/",
+            quirks=Quirks(extension="gemini"),
+            model_options=ABILITIES["gemini"],
         ),
         "azure": Preset(
             docs="https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle",
             base_url="${AZURE_OPENAI_ENDPOINT}/openai/v1",
+            # learn.microsoft.com/azure/ai-foundry/openai/reference
+            dated_base_url="${AZURE_OPENAI_ENDPOINT}/openai",
             key_variable="AZURE_OPENAI_API_KEY",
-            renames={"max_tokens": "max_completion_tokens"},
             key_header="api-key",
+            quirks=Quirks(extension="azure", renames=_RENAMED),
         ),
         "bedrock": Preset(
             docs="https://docs.aws.amazon.com/bedrock/latest/userguide/inference-chat-completions-mantle.html",
             base_url="https://bedrock-mantle.${AWS_REGION}.api.aws/v1",
             key_variable="AWS_BEARER_TOKEN_BEDROCK",
+            quirks=Quirks(extension="bedrock"),
         ),
     }
 )

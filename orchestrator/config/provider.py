@@ -26,7 +26,18 @@ SECTIONS: dict[str, type] = {
     "simulate": settings.Simulate,
     "replay": settings.Replay,
 }
-KEYS = {"preset", "base_url", "api_key", "optional", "models", "model_options", "vllm", "command", *SECTIONS}
+KEYS = {
+    "preset",
+    "base_url",
+    "api_key",
+    "api_version",
+    "optional",
+    "models",
+    "model_options",
+    "vllm",
+    "command",
+    *SECTIONS,
+}
 KINDS = ("base_url", "simulate", "replay")
 """Where the answers come from: one of these, or a preset's base URL."""
 PROBE_S = 0.25
@@ -100,9 +111,12 @@ class _Entry:
             path = health.path
             if not path.startswith("/") or not (path.isascii() and path.isprintable()) or " " in path:
                 self._problem(("health", "path"), "has to be a path such as /models")
+            if row and "path" not in (raw["health"] or {}):
+                sections["health"] = replace(health, path=row.probe_path)
         if isinstance(replay := sections.get("replay"), settings.Replay):
             sections["replay"] = self._replay(replay)
-        base_url = self._base_url(raw["base_url"]) if "base_url" in raw else self._row_url(row) if row else ""
+        version = self._api_version(row)
+        base_url = self._base_url(raw["base_url"]) if "base_url" in raw else self._row_url(row, version) if row else ""
         if row and row.local and self._optional and not self._document.answers(base_url):
             raise Unavailable(f"nothing answers at {base_url}")
         provider = Provider(
@@ -112,9 +126,9 @@ class _Entry:
             row.key_header if row else "authorization",
             row.model_prefix if row else "",
             models=self._models(sections),
-            model_options={**(row.model_options if row else {}), **self._model_options(row)},
-            prefill_fields=row.prefill_fields if row else {},
-            renames=row.renames if row else {},
+            model_options=self._model_options(row),
+            quirks=self._quirks(row, version),
+            api_version=version,
             **{key: value for key, value in sections.items() if value is not None},
         )
         return Read(provider, self._api_keys(row))
@@ -133,12 +147,30 @@ class _Entry:
                 self._later("command", "'command'")
         return "vllm" in raw or "command" in raw
 
-    def _row_url(self, row: Preset) -> str:
+    def _api_version(self, row: Preset | None) -> str:
+        """A dated version of the interface; empty: the newest, which has no date."""
+        version = self._raw.get("api_version")
+        if version is None:
+            return ""
+        if row is None or not row.dated_base_url:
+            self._problem("api_version", "is for the preset azure alone")
+        elif not re.fullmatch(r"\d{4}-\d{2}-\d{2}(-preview)?", str(version)):
+            self._problem("api_version", "has to be a date such as 2024-10-21, or 2025-04-01-preview")
+        return str(version)
+
+    @staticmethod
+    def _quirks(row: Preset | None, version: str) -> settings.Quirks:
+        if row is None:
+            return settings.Quirks()
+        # A dated version may not know the names of today.
+        return replace(row.quirks, renames={}) if version else row.quirks
+
+    def _row_url(self, row: Preset, version: str) -> str:
         """The preset's address, its variables filled in."""
         if not row.base_url:
             self._problem((), "needs a base_url: where it runs is for you to say")
             return ""
-        url = row.base_url
+        url = row.dated_base_url if version else row.base_url
         for name in re.findall(r"\$\{(\w+)\}", url):
             value = self._document.env.get(name)
             if not value:
@@ -150,22 +182,24 @@ class _Entry:
         return self._base_url(url)
 
     def _model_options(self, row: Preset | None) -> dict[str, settings.ModelOptions]:
-        """The configured options, each over what the preset knows of that model."""
+        """What the preset knows, with the configured options over it: a pattern over all that fits it, a name over all."""
+        table = dict(row.model_options) if row else {}
         raw = self._raw.get("model_options")
         if raw is None:
-            return {}
+            return table
         path: Path = (*self._path, "model_options")
         if not isinstance(raw, dict):
             self._document.problem(path, "has to be a mapping of models' names")
-            return {}
-        known = Provider("", model_options=row.model_options if row else {})
-        found = {}
-        for model, options in raw.items():
-            read = read_section(self._document, (*path, model), settings.ModelOptions, options)
-            if read is not None:
-                said = {one.name: getattr(read, one.name) for one in fields(read) if one.name in (options or {})}
-                found[model] = replace(known.options_of(model.removesuffix("*")), **said)
-        return found
+            return table
+        for model in sorted(raw, key=lambda name: (not name.endswith("*"), len(name))):
+            read = read_section(self._document, (*path, model), settings.ModelOptions, raw[model])
+            if read is None:
+                continue
+            said = {one.name: getattr(read, one.name) for one in fields(read) if one.name in (raw[model] or {})}
+            table[model] = Provider("", model_options=table).options_of(model.removesuffix("*"))
+            fits = [name for name in table if model.endswith("*") and name.startswith(model[:-1])]
+            table |= {name: replace(table[name], **said) for name in {model, *fits}}
+        return table
 
     def _variables(self) -> bool:
         """Whether all are there; what lacks one is not looked at any further."""
@@ -228,7 +262,10 @@ class _Entry:
         if not good:
             self._problem("base_url", "has to be an address such as http://10.0.0.5:8000/v1")
         elif parts.username or parts.password or parts.query or parts.fragment:
-            self._problem("base_url", "may hold neither credentials nor a query; a key belongs in api_key")
+            self._problem(
+                "base_url",
+                "may hold neither credentials nor a query; a key belongs in api_key, a version in api_version",
+            )
         return str(url).rstrip("/")
 
     def _api_keys(self, row: Preset | None) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from dataclasses import MISSING, fields
 from textwrap import dedent
 from typing import Any
 
+from orchestrator.abilities import ABILITIES, SOURCES
 from orchestrator.config import schema, settings
 from orchestrator.config.strategy import PLANNED
 from orchestrator.config.tiers import OF_ALL, OF_STRATEGY
@@ -73,9 +74,34 @@ _PROVIDER = (
         "false",
         "left out, with its reason, where a variable is not set, nothing listens (`ollama`), or it is not available yet",
     ),
+    (
+        "api_version",
+        "date",
+        "",
+        "`azure` alone: a dated version of its interface, such as 2024-10-21, with a path for each deployment; else v1",
+    ),
     ("models", "list of text", "asked of the provider", "what /v1/models lists; any other is passed on all the same"),
     ("command", "list of text", "", "*later*: a program that hosts an engine, with `{port}` and `{key}` filled in"),
 )
+
+_FITTED = """
+A request may carry an object named like one of them (`"openrouter": {"provider": {…}, "models": […]}`): its fields reach that
+provider as they stand, over the others, and no other provider sees them. So can a field be sent along that one alone knows,
+or, for OpenRouter, one that is a choice of route here. All other fields pass as they came, known or not; but these:
+
+| name | given | left out |
+| --- | --- | --- |
+"""
+_ABLE = """
+DeepSeek goes on with a stream that was cut where it is told to: `base_url: https://api.deepseek.com/beta`, and
+`model_options: {"*": {prefill: true}}`.
+
+### What models can do
+
+A request is passed over for what stands here, never for what does not. `model_options` goes over it: a pattern over all rows
+that fit it, a name over all. As documented on 2026-11-25.
+
+"""
 
 
 def _meanings(section: type) -> dict[str, str]:
@@ -151,6 +177,37 @@ def _section(title: str, section: type, *, later: bool = False) -> str:
     return f"\n## `{title}`\n\n{'*Later.* ' if later else ''}{said[:1].upper()}{said[1:]}\n\n{_table(section)}"
 
 
+def _known() -> str:
+    """What is known of providers and their models."""
+    parts = ["\n## Known providers\n\n| name | address | key | documented at |\n| --- | --- | --- | --- |\n"]
+    for name, row in PRESETS.items():
+        address = f"`{row.base_url}`" if row.base_url else "has to be said"
+        key = f"`{row.key_variable}`{'' if row.key_needed else ', if it is set'}"
+        parts.append(f"| `{name}` | {address} | {key} | {row.docs} |\n")
+    parts.append(_FITTED)
+    for name, row in PRESETS.items():
+        quirks = row.quirks
+        renamed = [f"`{old}` as `{new}`" for old, new in (*quirks.renames.items(), *quirks.roles.items())]
+        dropped = [f"`{field}`" for field in sorted(quirks.drops)]
+        turns = [f"`messages[].{field}`" for field in sorted(quirks.turn_drops)]
+        if renamed or dropped or turns:
+            parts.append(f"| `{name}` | {', '.join(renamed)} | {', '.join(dropped + turns)} |\n")
+    columns = [field.name for field in fields(settings.ModelOptions) if field.name != "typical_s"]
+    parts.append(_ABLE + f"| model | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}\n")
+    for name, table in ABILITIES.items():
+        for model, options in table.items():
+            known = [_able(getattr(options, column)) for column in columns]
+            parts.append(f"| `{name}/{model}` | {' | '.join(known)} |\n")
+    parts.append("\n" + "; ".join(f"`{name}`: {source}" for name, source in SOURCES.items()) + ".\n")
+    return "".join(parts)
+
+
+def _able(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else f"{value:,}"
+
+
 def page() -> str:
     """The whole page."""
     parts = [_HEAD, *(f"| `{key}` | {kind} | {default} | {said} |\n" for key, kind, default, said in _PROVIDER)]
@@ -165,11 +222,7 @@ def page() -> str:
     parts.append(_section(provider + "latency_s:", settings.Latency))
     parts.append(_section(provider + "vllm:", schema.Vllm, later=True))
     parts.append(_section(provider + "vllm: replicas:", schema.Replicas, later=True))
-    parts.append("\n## Known providers\n\n| name | address | key | documented at |\n| --- | --- | --- | --- |\n")
-    for name, row in PRESETS.items():
-        address = f"`{row.base_url}`" if row.base_url else "has to be said"
-        key = f"`{row.key_variable}`{'' if row.key_needed else ', if it is set'}"
-        parts.append(f"| `{name}` | {address} | {key} | {row.docs} |\n")
+    parts.append(_known())
     parts.append(
         "\n## `aliases: NAME: SELECTOR`\n\nBare names that existing clients send. A `*` in the name stands for any text, "
         'and in the selector for the same: `"claude-*": "openrouter/anthropic/claude-*"`.\n'

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
+from urllib.parse import quote
 
 from annotated_types import Ge, Gt, Le
 
@@ -138,7 +139,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """`model_options: MODEL:` what a model can do, over the preset's own table. Left out: not known."""
+    """`model_options: MODEL:` what a model can do, over the preset's own table. Left out: not known, and tried."""
 
     __pydantic_config__: ClassVar = STRICT
     prefill: bool | None = None
@@ -152,6 +153,26 @@ class ModelOptions:
     """The most that it writes."""
     typical_s: Seconds | None = None
     """How long it usually takes to its first token: what a hedge goes by until there are 50 calls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quirks:
+    """What a provider wants otherwise than OpenAI has it; `orchestrator.fitting` does it. Nothing, for most."""
+
+    extension: str = ""
+    """The field of a request whose own fields reach this provider, over the others; those of other providers do not."""
+    renames: Mapping[str, str] = field(default_factory=dict)
+    """Fields of a request that it wants by another name."""
+    drops: frozenset[str] = frozenset()
+    """Fields that it refuses, and that an answer is as good without."""
+    turn_drops: frozenset[str] = frozenset()
+    """Fields of a message that it refuses."""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """Roles of messages that it wants by another name."""
+    prefill_fields: Mapping[str, object] = field(default_factory=dict)
+    """What a request has to say beside a last assistant turn for it to be continued."""
+    prefill_turn: Mapping[str, object] = field(default_factory=dict)
+    """What that turn itself has to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,17 +201,20 @@ class Provider:
     """What /v1/models lists; None: asked of the provider. An unlisted model is passed on all the same."""
     model_options: Mapping[str, ModelOptions] = field(default_factory=dict)
     """By the model's name; one `*` at the end stands for any rest. The preset's own, with the configuration's over them."""
-    prefill_fields: Mapping[str, object] = field(default_factory=dict)
-    """What a request has to say beside a last assistant turn for it to be continued."""
-    renames: Mapping[str, str] = field(default_factory=dict)
-    """Fields of a request that it wants by another name."""
+    quirks: Quirks = field(default_factory=Quirks)
+    api_version: str = ""
+    """Azure's dated interface: each model has a path of its own (its deployment), and each call names this version."""
     simulate: Simulate | None = None
     replay: Replay | None = None
 
-    def renamed(self, body: Mapping[str, object]) -> dict[str, object]:
-        """A request's body with its fields by the names that the provider wants."""
-        wanted = {old: new for old, new in self.renames.items() if old in body and new not in body}
-        return {wanted.get(name, name): value for name, value in body.items()}
+    def url(self, path: str, model: str = "") -> str:
+        """Where a path below the base URL is; `model`: of a call to it."""
+        if not self.api_version:
+            return self.base_url + path
+        base, named, _ = self.base_url.partition("/deployments/")
+        if model:
+            base = self.base_url if named else f"{base}/deployments/{quote(model, safe='')}"
+        return f"{base}{path}?api-version={self.api_version}"
 
     def options_of(self, model: str) -> ModelOptions:
         """What is known of a model: its own entry, else the longest pattern that fits."""

@@ -21,13 +21,13 @@ from collections.abc import Mapping
 
 import orjson
 
-from orchestrator.config.settings import ModelOptions
+from orchestrator.config.settings import ModelOptions, Quirks
 from orchestrator.dialects.anthropic_request import Unsupported, encode
 from orchestrator.dialects.anthropic_stream import EventDecoder
-from orchestrator.dialects.base import HttpCall
+from orchestrator.dialects.base import PLAIN, HttpCall
 from orchestrator.dialects.failures import answer_of
-from orchestrator.dialects.messages import FINISH, usage_body
-from orchestrator.dialects.openai import usage_of
+from orchestrator.dialects.messages import FINISH, call_of, detail_of, usage_body
+from orchestrator.dialects.usage import usage_of
 from orchestrator.types import Failure, FailureKind, Json, Reply, Request
 
 VERSION = "2023-06-01"
@@ -39,7 +39,9 @@ class Anthropic:
     models_path = "/models?limit=1000"
     headers: Mapping[str, str] = {"anthropic-version": VERSION}
 
-    def encode(self, request: Request, model: str, options: ModelOptions) -> HttpCall | Failure:
+    def encode(
+        self, request: Request, model: str, options: ModelOptions, _quirks: Quirks = PLAIN
+    ) -> HttpCall | Failure:
         """See `Dialect.encode`."""
         if request.operation != "chat":
             return _unsupported("model", f"Anthropic's models do not answer {request.operation}")
@@ -92,20 +94,11 @@ def _chat(body: Json, blocks: list[Json], model: str) -> Json:
                 plain &= not block.get("citations")
             case "thinking":
                 thoughts.append(str(block.get("thinking") or ""))
-                details.append(
-                    {
-                        "type": "reasoning.text",
-                        "text": thoughts[-1],
-                        "signature": block.get("signature"),
-                        "index": index,
-                    }
-                )
+                details.append(detail_of(block, index))
             case "redacted_thinking":
-                details.append({"type": "reasoning.encrypted", "data": block.get("data"), "index": index})
+                details.append(detail_of(block, index))
             case "tool_use":
-                arguments = orjson.dumps(block.get("input") or {}).decode()
-                function = {"name": block.get("name"), "arguments": arguments}
-                calls.append({"id": block.get("id"), "type": "function", "function": function})
+                calls.append(call_of(block))
             case _:
                 plain = False
     message: Json = {"role": "assistant", "content": "".join(text) if text or not calls else None}

@@ -14,7 +14,7 @@ import orjson
 
 from orchestrator.dialects.events import JsonEvents
 from orchestrator.dialects.messages import FINISH, usage_body
-from orchestrator.dialects.openai import usage_of
+from orchestrator.dialects.usage import usage_of
 from orchestrator.types import Chunk, Finish, Json, Piece
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from orchestrator.config.settings import ModelOptions
+from orchestrator.config.settings import ModelOptions, Quirks
 from orchestrator.types import Failure, Piece, Reply, Request
 
 
@@ -49,6 +49,10 @@ class StreamDecoder(Protocol):
         ...
 
 
+PLAIN = Quirks()
+"""A provider that wants everything as OpenAI has it."""
+
+
 class Dialect(Protocol):
     """One upstream wire format."""
 
@@ -57,8 +61,9 @@ class Dialect(Protocol):
     headers: Mapping[str, str]
     """Of every request, also of those for `models_path`."""
 
-    def encode(self, request: Request, model: str, options: ModelOptions, /) -> HttpCall | Failure:
-        """The call that asks `model`, without credentials; or why it cannot be asked (UNSUPPORTED)."""
+    def encode(self, request: Request, model: str, options: ModelOptions, quirks: Quirks, /) -> HttpCall | Failure:
+        """The call that asks `model`, without credentials; or why it cannot be asked (UNSUPPORTED). The request fits the
+        provider's quirks."""
         ...
 
     def decode(

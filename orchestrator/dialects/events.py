@@ -56,6 +56,8 @@ class JsonEvents:
                     continue  # the answer is whole; what follows it says nothing
                 pieces.append(self._fail(FailureKind.BAD_EVENT, "the stream has an event that is not JSON"))
                 break
+            if isinstance(event, list) and event:
+                event = event[0]  # Gemini's errors come in a list
             if not isinstance(event, dict):
                 continue
             if (error := error_within(event)) is not None:

@@ -30,11 +30,14 @@ _POLICY = re.compile(r"(?i)content[_ ](?:policy|filter|management)|moderation|sa
 _QUOTA = re.compile(
     r"(?i)insufficient[_ ](?:quota|funds|credits|balance)|exceeded your current quota|billing|payment required"
 )
+_EXTRA = re.compile(r"extra_forbidden")
+"""Mistral's, and any FastAPI's that is strict: the field means nothing to it. (github.com/mistralai/platform-docs-public,
+issue 7)"""
 _NO_CREDIT = re.compile(r"(?i)credit balance is too low")
 """Anthropic's, with status 400. Of other quotas a 400 speaks only where it repeats what was asked."""
 _NO_MODEL = re.compile(
     r"(?i)model[_ ]not[_ ]found|model .{0,200}(?:does not exist|not found|is not available|decommissioned)"
-    r"|is not a valid model"
+    r"|is not a valid model|\binvalid_model\b"
 )
 
 
@@ -149,6 +152,8 @@ def _kind(status: int, code: str, text: str) -> FailureKind:
         return FailureKind.QUOTA
     if status in (400, 404) and _NO_MODEL.search(text):
         return FailureKind.NOT_FOUND
+    if status == 422 and _EXTRA.search(text):
+        return FailureKind.UNSUPPORTED
     if status in _KIND_OF_STATUS:
         return _KIND_OF_STATUS[status]
     if 400 <= status < 500:
@@ -167,10 +172,11 @@ def _error_object(body: object) -> Json:
         return error
     if error:
         return {**body, "message": error if isinstance(error, str) else str(error)}
-    if isinstance(body.get("message"), str):
-        return body
-    detail = body.get("detail")
-    return {} if detail is None else {"message": detail if isinstance(detail, str) else orjson.dumps(detail).decode()}
+    said = body.get("detail") if body.get("message") is None else body["message"]
+    if said is None:
+        return {}
+    # Mistral's may be the list of what FastAPI found wrong, or an object with it.
+    return {**body, "message": said if isinstance(said, str) else orjson.dumps(said).decode()}
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:

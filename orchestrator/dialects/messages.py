@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from orchestrator.types import Json
 
 FINISH = {
@@ -39,3 +41,17 @@ def usage_body(usage: Any) -> Json:
 def count(value: Any) -> int:
     """A count of tokens; 0 for what is none."""
     return value if isinstance(value, int) and value > 0 else 0
+
+
+def detail_of(block: Json, index: int) -> Json:
+    """A block of thinking as an entry of `reasoning_details`."""
+    if block.get("type") == "redacted_thinking":
+        return {"type": "reasoning.encrypted", "data": block.get("data"), "index": index}
+    text = str(block.get("thinking") or "")
+    return {"type": "reasoning.text", "text": text, "signature": block.get("signature"), "index": index}
+
+
+def call_of(block: Json) -> Json:
+    """A tool_use block as a tool call."""
+    function = {"name": block.get("name"), "arguments": orjson.dumps(block.get("input") or {}).decode()}
+    return {"id": block.get("id"), "type": "function", "function": function}

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import orjson
 
+from orchestrator.config.settings import Quirks
 from orchestrator.dialects.base import StreamDecoder
 from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Piece, Request, Sent
 
@@ -76,11 +77,11 @@ class SoFar:
         return True
 
 
-def continuing(request: Request, fields: Json) -> Request:
+def continuing(request: Request, quirks: Quirks) -> Request:
     """The request that has a model continue the text: it ends with an assistant turn."""
     assert request.resume is not None
-    turn = {"role": "assistant", "content": request.resume.text}
-    body = {**request.body, **fields, "messages": [*request.body["messages"], turn]}
+    turn = {"role": "assistant", "content": request.resume.text, **quirks.prefill_turn}
+    body = {**request.body, **quirks.prefill_fields, "messages": [*request.body["messages"], turn]}
     extension = body.get("anthropic")
     if isinstance(extension, dict) and isinstance(extension.get("messages"), list):
         body["anthropic"] = {**extension, "messages": [*extension["messages"], turn]}

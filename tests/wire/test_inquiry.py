@@ -93,6 +93,56 @@ async def test_a_refused_key_is_marked_and_a_good_one_unmarked() -> None:
     await one.aclose()
 
 
+@pytest.mark.parametrize(("call", "status"), [(401, 200), (401, 404), (401, 429), (402, 200), (402, 429)])
+async def test_what_a_call_was_told_of_the_key_only_a_call_takes_back(call: int, status: int) -> None:
+    """A list that anybody may read says nothing of a key, and nothing of its credit."""
+    provider = Provider()
+    one = provider.watched("a")
+    provider.call = call
+    await one.call(REQUEST, "m")
+    provider.probe = status
+    seen = len(provider.paths)
+    while len(provider.paths) < seen + 3:
+        await asyncio.sleep(EVERY_S)
+    assert ("open", f"HTTP {call}") == breaker(one)
+    await one.aclose()
+
+
+@pytest.mark.parametrize("status", [404, 429])
+async def test_what_a_probe_was_told_of_the_key_only_a_200_takes_back(status: int) -> None:
+    """Of the same path, which has shown that it looks at the key."""
+    provider = Provider()
+    provider.probe = 401
+    one = provider.watched("a", failures=100)
+    await until(one, "open")
+    provider.probe = status
+    seen = len(provider.paths)
+    while len(provider.paths) < seen + 3:
+        await asyncio.sleep(EVERY_S)
+    assert ("open", "HTTP 401") == breaker(one)
+    provider.probe = 200
+    await until(one, "closed")
+    assert breaker(one)[1] is None
+    await one.aclose()
+
+
+async def test_an_empty_purse_is_not_filled_by_a_key_that_is_good() -> None:
+    """A probe that was refused and then answered takes back its own word alone."""
+    provider = Provider()
+    provider.probe = 401
+    one = provider.watched("a", failures=100)
+    await until(one, "open")
+    provider.probe = 200
+    await until(one, "closed")
+    provider.call = 402
+    await one.call(REQUEST, "m")
+    seen = len(provider.paths)
+    while len(provider.paths) < seen + 3:
+        await asyncio.sleep(EVERY_S)
+    assert ("open", "HTTP 402") == breaker(one)
+    await one.aclose()
+
+
 async def test_a_probe_says_nothing_of_a_model() -> None:
     """A model that fails stays closed to calls, though the provider's list answers."""
     provider = Provider()

@@ -16,6 +16,7 @@ import pytest
 from orchestrator.attempt import EndpointStream
 from orchestrator.config.load import load_mapping
 from orchestrator.endpoint import Endpoint
+from orchestrator.errors import ConfigError
 from orchestrator.providers import PRESETS
 from orchestrator.transport import Transport
 from orchestrator.types import Failure, FailureKind, Finish, Reply, Request
@@ -214,15 +215,6 @@ async def test_a_wrong_key(name: str) -> None:
     assert KEY not in f"{failure.message} {failure.body}"
 
 
-def test_what_openrouter_charges_is_known() -> None:
-    """`usage.cost` is what it says, in US dollars."""
-    from orchestrator.dialects.openai import usage_of
-
-    usage = usage_of({**USAGE, **DOCUMENTED["openrouter"].usage})
-    assert usage is not None
-    assert usage.cost_usd == 0.00014
-
-
 def test_an_ollama_that_does_not_listen_is_left_out(tmp_path: Any) -> None:
     """Found on its usual port, if somebody is there."""
     from orchestrator.config.load import load
@@ -250,5 +242,73 @@ def test_what_models_can_do() -> None:
     mini = provider.options_of("gpt-4o-mini")
     assert (False, False, 8, 16_384) == (mini.prefill, mini.tools, mini.context_tokens, mini.max_tokens)
     assert (True, None) == (provider.options_of("mine").images, provider.options_of("mine").tools)
+    assert (None, False) == (
+        provider.options_of("gpt-4o-2024-05-13").json_schema,
+        provider.options_of("gpt-4o-2024-05-13").tools,
+    )
     assert 400_000 == provider.options_of("gpt-5-mini").context_tokens
     assert provider.options_of("unheard-of").tools is None
+
+
+AZURE = {"AZURE_OPENAI_ENDPOINT": "https://mine.openai.azure.com/", "AZURE_OPENAI_API_KEY": KEY}
+DATED = "https://mine.openai.azure.com/openai/deployments/{}/chat/completions?api-version=2024-10-21"
+
+
+@pytest.mark.parametrize(
+    ("settings", "model", "expected"),
+    [
+        ({}, "my model/1", DATED.format("my%20model%2F1")),
+        ({"base_url": "https://mine.openai.azure.com/openai"}, "m", DATED.format("m")),
+        ({"base_url": "https://mine.openai.azure.com/openai/deployments/D"}, "m", DATED.format("D")),
+    ],
+)
+async def test_azures_dated_interface(settings: dict[str, str], model: str, expected: str) -> None:
+    """A path for each deployment, the version in the query, and fields by the names that the caller chose."""
+    config = load_mapping({"providers": {"azure": {"api_version": "2024-10-21", **settings}}}, AZURE)
+    seen: list[httpx.Request] = []
+
+    def answer(asked: httpx.Request) -> httpx.Response:
+        seen.append(asked)
+        return httpx.Response(200, json=_whole(DOCUMENTED["azure"]) if asked.method == "POST" else rows("gpt-4o"))
+
+    provider = config.providers["azure"]
+    wire = Transport(provider.connections, provider.timeouts, httpx.MockTransport(answer))
+    one = Endpoint(provider, config.keys["azure"], wire)
+    body = {**request().body, "max_tokens": 5}
+    assert isinstance(await one.call(Request(body), model), Reply)
+    assert ("gpt-4o",) == await one.models()
+    listed = "https://mine.openai.azure.com/openai/models?api-version=2024-10-21"
+    assert [expected, listed] == [str(asked.url) for asked in seen]
+    assert {KEY} == {asked.headers.get("api-key") for asked in seen}
+    assert {**body, "model": model} == orjson.loads(seen[0].content)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "expected"),
+    [
+        ("azure", "v1", "has to be a date such as 2024-10-21, or 2025-04-01-preview"),
+        ("openai", "2024-10-21", "is for the preset azure alone"),
+    ],
+)
+def test_a_version_that_there_is_not(name: str, version: str, expected: str) -> None:
+    """Said where it stands."""
+    env = {**AZURE, "OPENAI_API_KEY": KEY}
+    with pytest.raises(ConfigError) as refused:
+        load_mapping({"providers": {name: {"api_version": version}}}, env)
+    assert f"providers.{name}.api_version: {expected}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "health", "expected"),
+    [
+        ("openrouter", {"every_s": 60}, "/key"),
+        ("openrouter", {"path": "/credits"}, "/credits"),
+        ("groq", {"every_s": 60}, "/models"),
+    ],
+)
+def test_what_a_probe_asks_for(name: str, health: dict[str, Any], expected: str) -> None:
+    """What needs a key, where the provider has such a thing; the settings go before it."""
+    env = {PRESETS[name].key_variable: KEY}
+    config = load_mapping({"providers": {name: {"health": health}}}, env)
+    assert expected == config.providers[name].health.path
+    assert health.get("every_s", 0) == config.providers[name].health.every_s

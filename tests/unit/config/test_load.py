@@ -205,7 +205,7 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "a port too high": (provider("{base_url: 'http://x:99999'}"), f"2: providers.a.base_url: {URL}"),
     "a number as address": (provider("{base_url: 3}"), f"2: providers.a.base_url: {URL}"),
     "a password in the address": (provider("{base_url: 'http://u:p@x'}"), "2: providers.a.base_url: may hold neither "
-                                  "credentials nor a query; a key belongs in api_key"),
+                                  "credentials nor a query; a key belongs in api_key, a version in api_version"),
     "models as text": (provider("{simulate: {}, models: x}"), "2: providers.a.models: has to be a list of models' names"),
     "no such file": (provider("{replay: {files: {m: '${KEY}'}, questions: config.yaml}}"), "2: providers.a.replay.files.m: "
                      "there is no file '${KEY}'; a relative path starts at the configuration's folder"),

@@ -213,6 +213,44 @@ def test_tool_calls_are_put_in_order() -> None:
     assert finish(pieces).last["choices"][0]["finish_reason"] == "tool_calls"
 
 
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        # Of one index each, with an identity that says nothing.
+        ([(0, "null", "f", ""), (1, "null", "g", ""), (0, None, None, "a"), (1, None, None, "b")], {0: "fa", 1: "gb"}),
+        # Of one index all, whole or not, taken up again by their identities.
+        ([(0, "x", "f", "1"), (0, "y", "g", "2"), (0, None, None, "3"), (0, "x", "f", "4")], {0: "f14", 1: "g23"}),
+        # Of no index.
+        ([(None, "x", "f", "1"), (None, None, None, "2"), (None, None, "g", "3"), (None, "x", None, "4")],
+         {0: "f124", 1: "g3"}),
+        # An identity made up for each delta.
+        ([(0, "x", "f", ""), (0, "y", None, "1"), (0, "z", None, "2")], {0: "f12"}),
+        # None at all.
+        ([(0, "", "f", "1"), (0, "", None, "2"), (1, "", "g", "3")], {0: "f12", 1: "g3"}),
+    ],
+)  # fmt: skip
+def test_whose_delta_it_is(
+    calls: list[tuple[int | None, str | None, str | None, str]], expected: dict[int, str]
+) -> None:
+    """By index, or else by identity, or else by order; each call has an identity, and has its name once."""
+    said = [
+        chunk({"tool_calls": [{"index": index, "id": identity, "function": {"name": name, "arguments": arguments}}]})
+        for index, identity, name, arguments in calls
+    ]
+    found: dict[int, str] = {}
+    identities: dict[int, str] = {}
+    for delta in deltas(decode(*said, b"[DONE]")):
+        for call in delta["tool_calls"]:
+            function = call["function"]
+            found[call["index"]] = found.get(call["index"], "") + (function.get("name") or "") + function["arguments"]
+            if "id" in call:
+                assert call["index"] not in identities
+                identities[call["index"]] = call["id"]
+    assert expected == found
+    assert set(expected) == set(identities)
+    assert all(identities.values())
+
+
 def test_n_choices_finish_when_all_have() -> None:
     """The last finish is held, the others pass."""
     two = {**chunk({}), "choices": [{"index": 1, "delta": {"content": "b"}, "finish_reason": "stop"}]}
@@ -253,6 +291,29 @@ def test_a_whole_body_in_place_of_a_stream_becomes_one() -> None:
     assert finish(pieces).last["choices"][0]["finish_reason"] == "stop"
     broken = DIALECT.decoder(ASKED, "m", "application/json")
     assert isinstance(broken.close()[0], Failure)
+
+
+def test_what_is_no_object_where_groq_has_one_passes() -> None:
+    """A field of that name may be anybody's."""
+    pieces = decode(chunk({"content": "a"}, x_groq="mine"), chunk({}, "stop"), b"[DONE]")
+    assert ["mine"] == [json.loads(piece.data)["x_groq"] for piece in pieces if isinstance(piece, Chunk)]
+    assert isinstance(pieces[-1], Finish)
+
+
+def test_unknown_fields_of_chunks_that_are_not_handed_on_come_at_the_end() -> None:
+    """Those without choices, and those that say nothing but a role again; the last chunk's own go before them."""
+    pieces = decode(
+        {"id": "", "choices": [], "early": 1, "odd": 1},
+        chunk({"content": "a"}),
+        chunk({"role": "assistant"}, again=2),
+        chunk({}, "stop", odd=3),
+        {**chunk({}), "choices": [], "late": 4, "usage": {}},
+        b"[DONE]",
+    )
+    assert [{"role": "assistant", "content": "a"}] == deltas(pieces)
+    last = finish(pieces).last
+    assert {"early": 1, "again": 2, "odd": 3, "late": 4} == {k: last[k] for k in ("early", "again", "odd", "late")}
+    assert "c1" == last["id"]
 
 
 def test_models_are_listed() -> None:

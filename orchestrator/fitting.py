@@ -1,0 +1,52 @@
+"""Fits a request to a provider: what its row says that it wants otherwise (`Quirks`), and what is meant for it alone.
+
+A request may carry an object named after a known provider (`"openrouter": {"provider": {…}, "models": […]}`). Its fields
+reach that provider as they stand, over the others of the same name, and no other provider sees them: so a field that one
+alone knows may be sent along to a whole tier, and those that are routing choices here can be meant for OpenRouter.
+(`anthropic` is the same; its dialect puts those fields where they belong.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.config.settings import Quirks
+from orchestrator.providers import PRESETS
+from orchestrator.types import Json, Request
+
+EXTENSIONS = frozenset(name for name, row in PRESETS.items() if row.dialect == "openai")
+_OURS = ("model", "stream")
+"""Whom is asked, and how, is not for an extension to say."""
+
+
+def fitted(request: Request, quirks: Quirks) -> Request:
+    """The request as the provider wants it: the very same one where it wants nothing. What it does not name stays."""
+    given = body = request.body
+    own: Json = {}
+    if not EXTENSIONS.isdisjoint(body):
+        own = _own(body, quirks.extension)
+        body = {name: value for name, value in body.items() if not _is_extension(name, value)}
+    if quirks.drops or quirks.renames:
+        # A value by the name that it wants goes before one that would have to be renamed.
+        drops = quirks.drops | {old for old, new in quirks.renames.items() if new in body}
+        body = {quirks.renames.get(name, name): value for name, value in body.items() if name not in drops}
+    if (quirks.roles or quirks.turn_drops) and "messages" in body:
+        body = {**body, "messages": [_turn(message, quirks) for message in body["messages"]]}
+    return request if body is given else request._replace(body={**body, **own})
+
+
+def _is_extension(name: str, value: object) -> bool:
+    return name in EXTENSIONS and isinstance(value, dict)
+
+
+def _own(body: Json, name: str) -> Json:
+    """The fields of a provider's own extension; none where there is none."""
+    extension = body.get(name)
+    found = extension if isinstance(extension, dict) and name in EXTENSIONS else {}
+    return {field: value for field, value in found.items() if field not in _OURS}
+
+
+def _turn(message: Mapping[str, Any], quirks: Quirks) -> Json:
+    turn = {name: value for name, value in message.items() if name not in quirks.turn_drops}
+    return turn | {"role": quirks.roles.get(turn["role"], turn["role"])}
