@@ -97,10 +97,9 @@ def _response_format(value: Any, where: str) -> None:
     if type(value) is not dict or type(value.get("type")) is not str:
         raise wrong(where, "has to be an object with a 'type'")
     if value["type"] == "json_schema":
-        holder = value.get("json_schema")
-        an_object(holder, f"{where}.json_schema")
-        if holder.get("schema") is not None:
-            check_schema(holder["schema"], f"{where}.json_schema.schema")
+        an_object(value.get("json_schema"), f"{where}.json_schema")
+        if (schema := value["json_schema"].get("schema")) is not None:
+            check_schema(schema, f"{where}.json_schema.schema")
 
 
 CHAT: dict[str, Check] = {

@@ -1,4 +1,4 @@
-"""A few of the wrong requests of tests/wire/test_wrong_requests.py through the real port: bytes that a client would not send."""
+"""Some of the wrong requests of tests/wire/test_wrong_requests.py through the real port."""
 
 from __future__ import annotations
 
