@@ -25,6 +25,11 @@ class Scenario:
     kind: FailureKind | None = None
 
     @property
+    def expected(self) -> tuple[tuple[str, ...], str | FailureKind | None]:
+        """Who is asked, and the winner or the kind of failure."""
+        return self.asked, self.winner if self.kind is None else self.kind
+
+    @property
     def route(self) -> Route:
         return Route("tier:t", self.strategy, tuple(Candidate("sim", model) for model in self.models))
 

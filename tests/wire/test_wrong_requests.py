@@ -316,6 +316,7 @@ VALID: dict[str, tuple[str, Json]] = {
                                          {"role": "function", "name": "f", "content": None})),
     "nulls": (CHAT, dict.fromkeys(("temperature", "n", "stop", "tools", "tool_choice", "response_format", "seed"))),
     "formats of other kinds": (CHAT, {"response_format": {"type": "ebnf", "grammar": "x"}}),
+    "one stop": (CHAT, {"stop": "x"}),
     "four stops": (CHAT, {"stop": list("abcd"), "temperature": 2, "top_p": 0, "presence_penalty": -2, "n": 1}),
     "functions": (CHAT, {"functions": [{"name": "f", "parameters": {"type": "object"}}], "function_call": {"name": "f"}}),
 }  # fmt: skip
@@ -340,3 +341,16 @@ def test_what_anthropic_takes_passes() -> None:
     parsed = SHAPES["/v1/messages"].parse(orjson.dumps({"model": "a/b", **body}), {})
     assert [search, {"type": "future_2030"}] == parsed.request.body["tools"]
     assert list("abcdef") == parsed.request.body["anthropic"]["stop_sequences"]
+    no_tools = {"model": "a/b", **BASE[MESSAGES], "tool_choice": {"type": "none"}}
+    assert "tool_choice" not in SHAPES["/v1/messages"].parse(orjson.dumps(no_tools), {}).request.body
+
+
+@pytest.mark.parametrize(("betas", "status"), [({}, 400), ({"anthropic": {"betas": ["output-128k-2025-02-19"]}}, 429)])
+async def test_a_beta_may_lengthen_what_is_known(serve: Serve, upstream: Upstream, betas: Json, status: int) -> None:
+    """A limit of Anthropic's own models does not count against a request that asks for a beta."""
+    options = {"*": {"max_tokens": 100, "context_tokens": 100}}
+    address = f"http://127.0.0.1:{upstream.port}/v1"
+    claude = {"preset": "anthropic", "base_url": address, "api_key": "k", "model_options": options, "models": ["x"]}
+    stack = await serve({"providers": {"claude": {**claude, "retry": {"attempts": 1}}}})
+    answer = await stack.chat("claude/limited", max_tokens=101, **betas)
+    assert (status, status == 429) == (answer.status_code, bool(upstream.log))

@@ -92,6 +92,14 @@ def test_other_stream_options_reach_the_provider() -> None:
     )
 
 
+def test_tools_are_estimated_by_the_length_of_their_json() -> None:
+    """As providers count them, more or less."""
+    tools = [{"type": "function", "function": {"name": "f", "description": "é" * 400}}]
+    request = parse_chat(chat(tools=tools)).request
+    assert (8 + len(orjson.dumps(tools))) // 4 + 3 == request.input_tokens
+    assert ("tools",) == request.needs
+
+
 @pytest.mark.parametrize(
     ("content", "tokens"),
     [
