@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.types import Json
 from orchestrator.wire.http import Refused
+from orchestrator.wire.schemas import TYPES, flaw
 
 MAX_TOKENS = 10_000_000
 """More than any model reads, let alone writes."""
@@ -189,11 +190,9 @@ _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 def named(name: Any, where: str) -> str:
-    """The name of a tool. Raises Refused."""
+    """The name of a tool. (Of a call that has been made, a provider may have let through what is none.) Raises Refused."""
     if type(name) is not str or not name:
         raise wrong(where, "is missing: a tool has a name")
-    if not _NAME.fullmatch(name):
-        raise wrong(where, "has to be made of letters, digits, '_' and '-', 128 at most")
     return name
 
 
@@ -205,13 +204,15 @@ class Names:
 
     def add(self, name: Any, where: str) -> None:
         """Another one. Raises Refused for one that is none, or is there already."""
-        if named(name, where) in self._found:
+        if not _NAME.fullmatch(named(name, where)):
+            raise wrong(where, "has to be made of letters, digits, '_' and '-', 128 at most")
+        if name in self._found:
             raise wrong(where, f"is {name!r}, and so is another tool's")
         self._found.add(name)
 
     def choose(self, name: Any, where: str) -> None:
         """One that has to be called. Raises Refused if it is not there."""
-        if name not in self._found if type(name) is str else True:
+        if type(name) is not str or name not in self._found:
             raise wrong(where, f"names {name!r}, and 'tools' has no such tool")
 
 
@@ -261,80 +262,13 @@ def check_function(function: Json, where: str, schema: str = "parameters") -> No
     if (parameters := function.get(schema)) is None:
         return
     an_object(parameters, f"{where}.{schema}")
-    if type(kind := parameters.get("type", "object")) is str and kind in _TYPES and kind != "object":
+    if type(kind := parameters.get("type", "object")) is str and kind in TYPES and kind != "object":
         raise wrong(f"{where}.{schema}.type", f"has to be object, not {kind}: arguments have names")
     check_schema(parameters, f"{where}.{schema}")
 
 
 def check_schema(schema: Any, where: str) -> None:
-    """Raises Refused for what is no JSON schema (json-schema.org/draft/2020-12), by the keywords that are common."""
-    if (bad := _schema(schema)) is not None:
-        path, what = bad
+    """Raises Refused for what is no JSON schema; see `orchestrator.wire.schemas`."""
+    if (found := flaw(schema)) is not None:
+        path, what = found
         raise wrong(where + path, what)
-
-
-_Bad = tuple[str, str] | None
-"""Where within a schema something is wrong, and what: the place is put together only if it is needed."""
-_TYPES = frozenset({"object", "string", "number", "integer", "boolean", "array", "null"})
-
-
-def _schema(schema: Any) -> _Bad:
-    if type(schema) is not dict:
-        return None if type(schema) is bool else ("", "has to be a JSON schema: an object, true or false")
-    for name, value in schema.items():
-        check = _KEYWORDS.get(name)
-        if check is not None and value is not None and (bad := check(value)) is not None:
-            return f".{name}{bad[0]}", bad[1]
-    return None
-
-
-def _named_schemas(value: Any) -> _Bad:
-    if type(value) is not dict:
-        return "", "has to be an object of JSON schemas"
-    for name, one in value.items():
-        if (bad := _schema(one)) is not None:
-            return f".{name}{bad[0]}", bad[1]
-    return None
-
-
-def _schemas(value: Any) -> _Bad:
-    if type(value) is not list or not value:
-        return "", "has to be a list of JSON schemas"
-    for position, one in enumerate(value):
-        if (bad := _schema(one)) is not None:
-            return f"[{position}]{bad[0]}", bad[1]
-    return None
-
-
-def _items(value: Any) -> _Bad:
-    # A list of them is older drafts' way to say prefixItems.
-    return _schemas(value) if type(value) is list and value else None if value == [] else _schema(value)
-
-
-def _type(value: Any) -> _Bad:
-    if type(value) is str and value in _TYPES:
-        return None
-    kinds = value if type(value) is list and value else (value,)
-    if all(type(kind) is str and kind in _TYPES for kind in kinds):
-        return None
-    return "", f"has to be one of {', '.join(sorted(_TYPES))}, or a list of these"
-
-
-def _required(value: Any) -> _Bad:
-    good = type(value) is list and {*map(type, value)} <= {str}
-    return None if good else ("", "has to be a list of properties' names")
-
-
-def _enum(value: Any) -> _Bad:
-    return None if type(value) is list else ("", "has to be a list of values")
-
-
-_KEYWORDS: dict[str, Callable[[Any], _Bad]] = {
-    "type": _type,
-    "enum": _enum,
-    "required": _required,
-    "items": _items,
-    **dict.fromkeys(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"), _named_schemas),
-    **dict.fromkeys(("anyOf", "oneOf", "allOf", "prefixItems"), _schemas),
-    **dict.fromkeys(("additionalProperties", "not", "contains", "propertyNames", "if", "then", "else"), _schema),
-}

@@ -192,7 +192,7 @@ def _tools(data: Json, chat: Json) -> None:
     kind = choice.get("type")
     if kind == "tool":
         names.choose(choice.get("name"), "tool_choice")
-    elif kind not in _CHOICES:
+    elif type(kind) is not str or kind not in _CHOICES:
         raise wrong("tool_choice.type", "has to be auto, any, tool or none")
     if not tools:
         return
@@ -207,7 +207,7 @@ _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 def _tool(tool: Json, where: str, names: Names) -> Json:
     """A function; what a provider would run itself is left as it is."""
-    if tool.get("type", "custom") != "custom":
+    if (tool.get("type") or "custom") != "custom":
         if "name" in tool:
             names.add(tool["name"], f"{where}.name")
         return tool

@@ -74,6 +74,8 @@ def _messages(data: Json) -> list[Json]:
         if not isinstance(item, dict):
             raise wrong(where, "has to be an object")
         kind = item.get("type", "message")
+        if not isinstance(kind, str):
+            raise wrong(f"{where}.type", "has to be text")
         if kind == "reasoning":
             thoughts += _thoughts(item)
         elif kind in CALLS:

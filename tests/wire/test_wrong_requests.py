@@ -131,6 +131,7 @@ CASES: dict[str, Case] = {
                     {CHAT: "messages", RESPONSES: "input", MESSAGES: "messages"}),
     "an empty message": ({path: turns(path, {}) for path in HOLDER},
                          {CHAT: "messages[1]", RESPONSES: "input[1].content", MESSAGES: "messages[1]"}),
+    "a kind of item that is none": ({RESPONSES: turns(RESPONSES, {"type": []})}, {RESPONSES: "input[1].type"}),
     "a role as a number": ({path: turns(path, {"role": 3, "content": "x"}) for path in HOLDER},
                            {CHAT: "messages[1]", RESPONSES: "input[1].role", MESSAGES: "messages[1]"}),
     "content as a number": ({path: turns(path, {"role": "user", "content": 3}) for path in HOLDER},
@@ -192,6 +193,10 @@ CASES: dict[str, Case] = {
     "a choice without a name": alike({"tools": [tool(CHAT)], "tool_choice": {"type": "function"}}, "tool_choice", CHAT),
     "a choice of Anthropic's that is none": alike(
         {"tools": [tool(MESSAGES)], "tool_choice": {"type": "perhaps"}}, "tool_choice.type", MESSAGES),
+    "a kind of choice that is none": alike(
+        {"tools": [tool(MESSAGES)], "tool_choice": {"type": []}}, "tool_choice.type", MESSAGES),
+    "kinds of tools that are none": ({CHAT: {"tools": [{"type": []}]}, RESPONSES: {"tools": [{"type": []}]}},
+                                     dict.fromkeys((CHAT, RESPONSES), "tools[0].type")),
     "a choice of OpenAI's own": alike({"tool_choice": {"type": "web_search"}}, "tool_choice.type", RESPONSES),
     "an allowed tool that is not there": alike(
         {"tools": [tool(RESPONSES)],
@@ -318,6 +323,8 @@ VALID: dict[str, tuple[str, Json]] = {
     "formats of other kinds": (CHAT, {"response_format": {"type": "ebnf", "grammar": "x"}}),
     "one stop": (CHAT, {"stop": "x"}),
     "four stops": (CHAT, {"stop": list("abcd"), "temperature": 2, "top_p": 0, "presence_penalty": -2, "n": 1}),
+    "a call by a name that no tool may have": (CHAT, turns(CHAT, {"role": "assistant", "content": "", "tool_calls": [
+        {"id": "c", "type": "function", "function": {"name": "get the weather", "arguments": "{}"}}]})),
     "functions": (CHAT, {"functions": [{"name": "f", "parameters": {"type": "object"}}], "function_call": {"name": "f"}}),
 }  # fmt: skip
 
