@@ -99,8 +99,8 @@ ABILITIES: Mapping[str, Mapping[str, ModelOptions]] = MappingProxyType(
             "claude-fable-5": _CLAUDE_SINCE_4_6,
             "claude-fable-5-1": _CLAUDE_SINCE_4_6,
             "claude-fable-5-2": _CLAUDE_SINCE_4_6,
-            # Every model has tools and sees images; all but the oldest write as much as this.
-            "claude-*": ModelOptions(tools=True, images=True, max_tokens=32_000),
+            # Every model has tools and sees images. How much one writes that is not listed here is not known.
+            "claude-*": ModelOptions(tools=True, images=True),
         },
         "groq": {
             # console.groq.com/docs/prefilling

@@ -33,7 +33,12 @@ from orchestrator.resilience.latency import Latencies, Quantiles
 from orchestrator.transport import Response, Transport, TransportError
 from orchestrator.types import Failure, FailureKind, Json, Reply, Request, Try
 
-_LACKING = {"tools": "it calls no tools", "images": "it sees no images", "json_schema": "it keeps to no schema"}
+_LACKING = {
+    "tools": ("tools", "it calls no tools"),
+    "images": ("messages", "it sees no images"),
+    "json_schema": ("response_format", "it keeps to no schema"),
+}
+"""By what a request needs: the field that says so, and what is said of a model that cannot."""
 SURELY = 1.25
 """A request is not sent whose tokens, which are estimated, are more than a model takes by this factor."""
 RETRY_SHARE = 0.2
@@ -120,7 +125,7 @@ class Endpoint:
         deadline_s = started_s + self.provider.timeouts.total_s
         tries: list[Try] = []
         if (lacking := self._lacking(request, model)) is not None:
-            return failed(self.provider, Failure(FailureKind.UNSUPPORTED, lacking), model, ())
+            return failed(self.provider, lacking, model, ())
         if not extra:
             self._budget.deposit(started_s)
         elif not self._budget.take(started_s):
@@ -147,15 +152,26 @@ class Endpoint:
             if wait_s:
                 await asyncio.sleep(wait_s)
 
-    def _lacking(self, request: Request, model: str) -> str | None:
+    def _lacking(self, request: Request, model: str) -> Failure | None:
         """What the model is known not to be able to do, and the request needs. What is not known is tried."""
         options = self.provider.options_of(model)
         for need in request.needs:
             if getattr(options, need) is False:
-                return _LACKING[need]
+                param, what = _LACKING[need]
+                return Failure(FailureKind.UNSUPPORTED, what, param=param)
+        extension = request.body.get("anthropic")
+        if isinstance(extension, dict) and extension.get("betas") and self.provider.dialect == "anthropic":
+            return None  # a beta may be what makes it longer
         most = options.context_tokens
         if most is not None and request.input_tokens > most * SURELY:
-            return f"it takes {most} tokens, and the request has about {request.input_tokens}"
+            what = f"it takes {most} tokens, and the request has about {request.input_tokens}"
+            return Failure(FailureKind.UNSUPPORTED, what, param="messages")
+        most = options.max_tokens
+        for name in ("max_completion_tokens", "max_tokens"):
+            wanted = request.body.get(name)
+            if most is not None and isinstance(wanted, int) and wanted > most:
+                what = f"it writes {most} tokens at most, and the request asks for {wanted}"
+                return Failure(FailureKind.UNSUPPORTED, what, param=name)
         return None
 
     async def _try(

@@ -226,5 +226,5 @@ def _stands(tier: Tier, given: Given) -> bool:
     """Whether all that an experiment names is still there."""
     return all(
         model[5:] in given.tiers if model.startswith("tier:") else model.partition("/")[0] in given.providers
-        for model in tier.models
+        for model in tier.members
     )

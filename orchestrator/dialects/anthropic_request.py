@@ -13,6 +13,8 @@ from orchestrator.types import Json, Request
 
 MAX_TOKENS = 4096
 """Asked for where neither the request nor the model's options say: Anthropic insists on a number, and all models take it."""
+NEWER_TOKENS = 32_000
+"""The same for a Claude that is not in the table of models: those that write less are all there."""
 _TAKEN = frozenset(
     {"messages", "max_tokens", "max_completion_tokens", "stop", "tools", "tool_choice", "parallel_tool_calls", "n"}
     | {"response_format", "user", "temperature", "reasoning_effort", "anthropic", "functions", "function_call"}
@@ -43,7 +45,8 @@ def encode(request: Request, model: str, options: ModelOptions) -> Json:
         raise Unsupported("n", "Anthropic's API makes one choice")
     system, messages = _messages(given["messages"])
     body: Json = {name: value for name, value in given.items() if name not in _TAKEN and value is not None}
-    limit = given.get("max_completion_tokens") or given.get("max_tokens") or options.max_tokens or MAX_TOKENS
+    limit = given.get("max_completion_tokens") or given.get("max_tokens") or options.max_tokens
+    limit = limit or (NEWER_TOKENS if model.startswith("claude-") else MAX_TOKENS)
     body |= {"messages": messages, "max_tokens": limit}
     if system:
         body["system"] = system

@@ -168,10 +168,11 @@ def _judgement(preference: str, question: str) -> str:
 
 
 def _calls(body: dict[str, Any], *, all_of_them: bool) -> tuple[tuple[str, str], ...]:
-    """The tools that are called: none once the last message is a result, or where none may be."""
+    """The tools that are called: none once the last message is a result (one that is named is), or where none may be."""
     tools, choice = body.get("tools"), body.get("tool_choice")
     last = body["messages"][-1]
-    if not isinstance(tools, list) or choice == "none" or (isinstance(last, dict) and last.get("role") == "tool"):
+    answered = isinstance(last, dict) and last.get("role") == "tool" and not isinstance(choice, dict)
+    if not isinstance(tools, list) or choice == "none" or answered:
         return ()
     functions = [
         tool["function"] for tool in tools if isinstance(tool, dict) and isinstance(tool.get("function"), dict)

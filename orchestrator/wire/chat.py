@@ -12,6 +12,7 @@ import orjson
 
 from orchestrator.asks import Answer
 from orchestrator.types import Failure, Json, Request
+from orchestrator.wire.checks import CHAT, check_fields, check_message, check_tools, wrong
 from orchestrator.wire.http import Refused
 from orchestrator.wire.shape import Parsed, Speaker
 
@@ -21,6 +22,10 @@ CHARACTERS_PER_TOKEN = 4
 
 MAX_DEPTH = 250
 """Levels of nesting in a body. orjson reads 1024 but writes only 254, and what is taken in has to be sent on."""
+
+_TOOLS = frozenset({"tools", "tool_choice", "functions", "function_call"})
+_MORE_THAN_TEXT = frozenset({"assistant", "tool"})
+"""Roles whose messages may be wrong although their content is text."""
 
 
 class ChatSpeaker:
@@ -119,10 +124,14 @@ def parse_chat(body: bytes) -> Parsed:
     if not isinstance(messages, list) or not messages:
         raise wrong("messages", "has to be a list of at least one message")
     for position, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        if type(message) is not dict or type(role := message.get("role")) is not str:
             raise wrong(f"messages[{position}]", "has to be an object with a 'role'")
+        if type(message.get("content")) is not str or role in _MORE_THAN_TEXT:
+            check_message(message, f"messages[{position}]")
     options = take_stream_options(data)
-    check_scalars(data)
+    check_fields(data, CHAT)
+    if not _TOOLS.isdisjoint(data):
+        check_tools(data)
     if head.stream:
         # What a provider may know besides the usage, which is asked for in any case.
         rest = {name: value for name, value in options.items() if name != "include_usage"}
@@ -175,7 +184,7 @@ def chat_request(chat: Json, *, stream: bool) -> Request:
     needs: tuple[str, ...] = ("images",) if images else ()
     if tools := chat.get("tools"):
         needs += ("tools",)
-        characters += sum(map(len, map(str, tools))) if isinstance(tools, list) else 0
+        characters += len(orjson.dumps(tools))
     wanted = chat.get("response_format")
     if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
         needs += ("json_schema",)
@@ -198,23 +207,6 @@ def take_flag(data: Json, name: str) -> bool:
     return bool(flag)
 
 
-def check_scalars(data: Json) -> None:
-    """Raises Refused for a number, or a list of stops, that no provider takes."""
-    temperature = data.get("temperature")
-    if temperature is not None and (isinstance(temperature, bool) or not isinstance(temperature, int | float)):
-        raise wrong("temperature", "has to be a number")
-    for name in ("n", "max_tokens", "max_completion_tokens"):
-        value = data.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise wrong(name, "has to be a whole number of at least 1")
-    stop = data.get("stop")
-    if stop is not None and not isinstance(stop, str):
-        if not isinstance(stop, list) or not all(isinstance(one, str) for one in stop):
-            raise wrong("stop", "has to be a string or a list of strings")
-        if len(stop) > 4:
-            raise wrong("stop", "has to have at most 4 entries")
-
-
 def take_override(data: Json) -> dict[str, Any] | None:
     """Takes the request's own choice out of it. Raises Refused."""
     choice = data.pop("orchestrator", None)
@@ -229,8 +221,3 @@ def take_override(data: Json) -> dict[str, Any] | None:
     if preferences is not None:
         override["provider"] = preferences
     return override
-
-
-def wrong(param: str, what: str) -> Refused:
-    """What is wrong with a field."""
-    return Refused(400, "invalid_request", f"'{param}' {what}", param=param)

@@ -1,7 +1,8 @@
 """`POST /v1/completions`: OpenAI's older shape, a prompt and its continuation, on models that chat.
 
-The prompt is asked as a user's message; what has no counterpart there (several prompts, tokens as numbers, `suffix`,
-`best_of`) is refused by name.
+The prompt is asked as a user's message; what has no counterpart there (tokens as numbers, `suffix`, `best_of`) is refused by
+name. So are several prompts: each would be a request of its own, with its own winner, attempts and failures, and an answer
+has a place for one; a caller that sends them one by one gets all of it.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from orchestrator.types import Json
 from orchestrator.wire.chat import (
     ChatShape,
     ChatSpeaker,
-    check_scalars,
     data_events,
     take_flag,
     take_head,
     take_stream_options,
     with_cost,
-    wrong,
 )
+from orchestrator.wire.checks import CHAT, check_fields, whole, wrong
 from orchestrator.wire.shape import Parsed
+
+_CHECKS = {**CHAT, "logprobs": whole(0, 20)}
 
 
 class CompletionsShape(ChatShape):
@@ -37,13 +39,10 @@ class CompletionsShape(ChatShape):
         for name in ("suffix", "best_of"):
             if data.pop(name, None) not in (None, 1):
                 raise wrong(name, "has no counterpart in models that chat")
-        logprobs = data.pop("logprobs", None)
-        if logprobs is not None:
-            if isinstance(logprobs, bool) or not isinstance(logprobs, int) or not 0 <= logprobs <= 20:
-                raise wrong("logprobs", "has to be a whole number of at most 20")
-            data |= {"logprobs": True, "top_logprobs": logprobs}
         include_usage = bool(take_stream_options(data).get("include_usage"))
-        check_scalars(data)
+        check_fields(data, _CHECKS)
+        if (logprobs := data.pop("logprobs", None)) is not None:
+            data |= {"logprobs": True, "top_logprobs": logprobs}
         chat = {**data, "messages": [{"role": "user", "content": prompt}]}
         return head.asks(chat, CompletionsSpeaker(prompt if echo else "", include_usage=include_usage))
 

@@ -13,12 +13,14 @@ from orchestrator.wire.chat import (
     parse_object,
     take_model,
     take_override,
-    wrong,
 )
+from orchestrator.wire.checks import check_fields, whole, wrong
 from orchestrator.wire.shape import Parsed
 
 MAX_INPUTS = 2048
 """As OpenAI allows."""
+
+_CHECKS = {"dimensions": whole(1)}
 
 
 class EmbeddingsShape(ChatShape):
@@ -31,11 +33,7 @@ class EmbeddingsShape(ChatShape):
         tokens = _tokens(data.get("input"))
         if data.get("encoding_format") not in (None, "float", "base64"):
             raise wrong("encoding_format", "has to be float or base64")
-        dimensions = data.get("dimensions")
-        if dimensions is not None and (
-            isinstance(dimensions, bool) or not isinstance(dimensions, int) or dimensions < 1
-        ):
-            raise wrong("dimensions", "has to be a whole number of at least 1")
+        check_fields(data, _CHECKS)
         user = data.get("user")
         request = Request(data, False, tokens, operation="embeddings")
         return Parsed(model, request, override, user if isinstance(user, str) else None, ChatSpeaker())

@@ -12,6 +12,7 @@ _K = FailureKind
 _LIMITS = {_K.RATE_LIMITED, _K.QUEUE_FULL, _K.QUEUE_TIMEOUT, _K.PAUSED, _K.OVER_BUDGET}
 _TIMEOUTS = {_K.SILENT, _K.STALLED, _K.DEADLINE}
 _CALLERS = {_K.MALFORMED, _K.UNSUPPORTED, _K.CONTEXT_LENGTH, _K.CONTENT_POLICY, _K.TOO_LARGE, _K.NOT_FOUND}
+_REQUESTS = {_K.MALFORMED, _K.UNSUPPORTED, _K.CONTEXT_LENGTH, _K.CONTENT_POLICY}
 _ACCOUNT = {_K.UNAUTHORIZED, _K.QUOTA}
 _STATUS = {
     **dict.fromkeys(_LIMITS, 429),
@@ -55,15 +56,16 @@ def error_object(status: int, message: str, code: str | None, param: str | None 
 def show(failure: Failure) -> Shown:
     """The status, error object and headers of a failure.
 
-    A candidate list that failed as a whole is a 429 if all hit limits, a 504 if all ran out of time, else a 502 whose
-    `code` is that of the cause which somebody can do most about.
+    A candidate list that failed as a whole is a 400 if none can do what is asked, a 429 if all hit limits, a 504 if all ran
+    out of time, else a 502. Its `code` is that of the cause which somebody can do most about.
     """
     speaking = failure
     status = _STATUS.get(failure.kind, 502)
     wait_s = failure.retry_after_s
     if failure.causes:
         kinds = {cause.kind for _, cause in failure.causes}
-        status = 429 if kinds <= _LIMITS else 504 if kinds <= _TIMEOUTS else 502
+        alike = ((_REQUESTS, 400), (_LIMITS, 429), (_TIMEOUTS, 504))
+        status = next((status for among, status in alike if kinds <= among), 502)
         speaking = min((cause for _, cause in failure.causes), key=_actionable)
         wait_s = min((cause.retry_after_s for _, cause in failure.causes if cause.retry_after_s), default=wait_s)
     code = speaking.code if speaking.kind in _CALLERS and speaking.code else speaking.kind.value

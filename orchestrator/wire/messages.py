@@ -7,6 +7,7 @@ are made of the chat completion's, or are those that Anthropic gave, where the c
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ import orjson
 from orchestrator.asks import Answer
 from orchestrator.dialects.messages import STOP
 from orchestrator.types import Json
-from orchestrator.wire.chat import chat_request, check_scalars, parse_object, take_head, take_model, wrong
+from orchestrator.wire.chat import chat_request, parse_object, take_head, take_model
+from orchestrator.wire.checks import MESSAGES, Names, check_fields, check_function, check_schema, named, wrong
 from orchestrator.wire.messages_stream import MessageEvents, usage_of_chat
 from orchestrator.wire.shape import Parsed
 
@@ -32,6 +34,9 @@ _ERRORS = {
 _ALSO_CHAT = frozenset({"model", "stream", "max_tokens", "temperature", "top_p"})
 """Fields that mean the same in both shapes: a tier's own values count where the request has none."""
 
+_OWN = {"stop": "stop_sequences", "max_completion_tokens": "max_tokens", "response_format": "output_config.format"}
+"""What a chat completion calls otherwise."""
+
 
 class MessagesShape:
     """The shape."""
@@ -39,19 +44,19 @@ class MessagesShape:
     def parse(self, body: bytes, headers: Mapping[bytes, bytes]) -> Parsed:
         """See `Shape.parse`."""
         data, head = take_head(body)
-        if "max_tokens" not in data:
+        if data.get("max_tokens") is None:
             raise wrong("max_tokens", "is missing: Anthropic's shape insists on it")
         chat = to_chat(data)
         extension = {name: value for name, value in data.items() if name not in _ALSO_CHAT}
         if betas := headers.get(b"anthropic-beta"):
             extension["betas"] = [name.strip() for name in betas.decode("latin-1").split(",")]
         chat["anthropic"] = extension
-        check_scalars(chat)
         return head.asks(chat, MessagesSpeaker())
 
     def error(self, status: int, error: Json) -> Json:
         """See `Shape.error`. `code` and `param` are beyond Anthropic's."""
-        own = {name: error[name] for name in ("param", "code") if error.get(name) is not None}
+        param = _OWN.get(error["param"], error["param"])
+        own = {name: value for name, value in (("param", param), ("code", error["code"])) if value is not None}
         return {
             "type": "error",
             "error": {"type": _ERRORS.get(status, "api_error"), "message": error["message"], **own},
@@ -60,6 +65,7 @@ class MessagesShape:
 
 def to_chat(data: Json) -> Json:
     """A request of Anthropic's as a chat completion's body. Raises Refused."""
+    check_fields(data, MESSAGES)
     messages: list[Json] = []
     if (system := data.get("system")) is not None:
         messages.append({"role": "system", "content": _content(_blocks(system, "system"), "system")})
@@ -72,7 +78,9 @@ def to_chat(data: Json) -> Json:
             raise wrong(where, "has to be an object with a 'role': user or assistant")
         blocks = _blocks(message.get("content"), f"{where}.content")
         messages += (
-            _assistant(blocks, where) if message["role"] == "assistant" else _user(blocks, message["role"], where)
+            _assistant(blocks, f"{where}.content")
+            if message["role"] == "assistant"
+            else _user(blocks, message["role"], where)
         )
     chat: Json = {name: data[name] for name in ("max_tokens", "temperature", "top_p") if data.get(name) is not None}
     chat["messages"] = messages
@@ -80,14 +88,20 @@ def to_chat(data: Json) -> Json:
         chat["stop"] = stop
     metadata = data.get("metadata")
     if isinstance(metadata, dict) and isinstance(metadata.get("user_id"), str):
-        chat["user"] = metadata["user_id"]
+        chat["user"] = _user_of(metadata["user_id"])
     _tools(data, chat)
     config = data.get("output_config")
     wanted = config.get("format") if isinstance(config, dict) else None
     if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
+        check_schema(wanted.get("schema"), "output_config.format.schema")
         schema = {"name": "answer", "schema": wanted.get("schema"), "strict": True}
         chat["response_format"] = {"type": "json_schema", "json_schema": schema}
     return chat
+
+
+def _user_of(identity: str) -> str:
+    """As OpenAI takes it, in 64 characters; what is longer (Claude Code's has some 150) stands there by its digest."""
+    return identity if len(identity) <= 64 else hashlib.sha256(identity.encode()).hexdigest()
 
 
 def _blocks(content: Any, where: str) -> list[Json]:
@@ -134,6 +148,8 @@ def _user(blocks: list[Json], role: str, where: str) -> list[Json]:
             rest.append(block)
             continue
         at = f"{where}.content[{i}].content"
+        if not isinstance(block.get("tool_use_id"), str):
+            raise wrong(f"{where}.content[{i}].tool_use_id", "is missing: whose result is it?")
         inner = [] if block.get("content") is None else _blocks(block["content"], at)
         text = [one for one in inner if one.get("type") == "text"]
         rest += [one for one in inner if one.get("type") != "text"]
@@ -146,7 +162,7 @@ def _user(blocks: list[Json], role: str, where: str) -> list[Json]:
 def _assistant(blocks: list[Json], where: str) -> list[Json]:
     message: Json = {"role": "assistant"}
     details, calls, rest = list[Json](), list[Json](), list[Json]()
-    for block in blocks:
+    for i, block in enumerate(blocks):
         match block.get("type"):
             case "thinking":
                 said = {"text": block.get("thinking"), "signature": block.get("signature")}
@@ -154,37 +170,52 @@ def _assistant(blocks: list[Json], where: str) -> list[Json]:
             case "redacted_thinking":
                 details.append({"type": "reasoning.encrypted", "data": block.get("data")})
             case "tool_use":
+                named(block.get("name"), f"{where}[{i}].name")
                 arguments = orjson.dumps(block.get("input") or {}).decode()
                 function = {"name": block.get("name"), "arguments": arguments}
                 calls.append({"id": block.get("id"), "type": "function", "function": function})
             case _:
                 rest.append(block)
-    message["content"] = _content(rest, f"{where}.content") if rest or not calls else None
+    message["content"] = _content(rest, where) if rest or not calls else None
     if calls:
         message["tool_calls"] = calls
     return [message | ({"reasoning_details": details} if details else {})]
 
 
 def _tools(data: Json, chat: Json) -> None:
-    tools = data.get("tools")
-    if tools is not None and (not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools)):
-        raise wrong("tools", "has to be a list of tools")
-    if tools:
-        chat["tools"] = [_tool(tool) for tool in tools]
+    names = Names()
+    if tools := data.get("tools"):
+        chat["tools"] = [_tool(tool, f"tools[{position}]", names) for position, tool in enumerate(tools)]
     choice = data.get("tool_choice")
-    if not tools or not isinstance(choice, dict):
+    if choice is None:
         return
-    kinds: dict[Any, Any] = {"auto": "auto", "any": "required", "none": "none"}
-    named = {"type": "function", "function": {"name": choice.get("name")}}
-    chat["tool_choice"] = named if choice.get("type") == "tool" else kinds.get(choice.get("type"), "auto")
+    kind = choice.get("type")
+    if kind == "tool":
+        names.choose(choice.get("name"), "tool_choice")
+    elif type(kind) is not str or kind not in _CHOICES:
+        raise wrong("tool_choice.type", "has to be auto, any, tool or none")
+    if not tools:
+        return
+    one = {"type": "function", "function": {"name": choice.get("name")}}
+    chat["tool_choice"] = one if kind == "tool" else _CHOICES[kind]
     if choice.get("disable_parallel_tool_use"):
         chat["parallel_tool_calls"] = False
 
 
-def _tool(tool: Json) -> Json:
-    if tool.get("type", "custom") != "custom" or "input_schema" not in tool:
+_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+
+
+def _tool(tool: Json, where: str, names: Names) -> Json:
+    """A function; what a provider would run itself is left as it is."""
+    if (tool.get("type") or "custom") != "custom":
+        if "name" in tool:
+            names.add(tool["name"], f"{where}.name")
         return tool
-    function = {"name": tool.get("name"), "parameters": tool["input_schema"]}
+    names.add(tool.get("name"), f"{where}.name")
+    if tool.get("input_schema") is None:
+        raise wrong(f"{where}.input_schema", "is missing")
+    check_function(tool, where, "input_schema")
+    function = {"name": tool["name"], "parameters": tool["input_schema"]}
     function |= {name: tool[name] for name in ("description", "strict") if tool.get(name) is not None}
     return {"type": "function", "function": function}
 

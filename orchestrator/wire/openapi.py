@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.types import Json
+from orchestrator.wire.checks import MAX_CHOICES, MAX_STOPS, MAX_TOKENS
 
 _TEXT: Json = {"type": "string"}
 _TEXT_OR_NULL: Json = {"type": ["string", "null"]}
@@ -35,6 +36,10 @@ _SELECTOR: Json = {
     "examples": ["tier:fast", "openai/gpt-4o-mini"],
 }
 _WHOLE_NUMBER: Json = {"type": ["integer", "null"], "minimum": 1}
+_TOKENS: Json = {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_TOKENS}
+_CHOICES: Json = {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_CHOICES}
+_TEMPERATURE: Json = {"type": ["number", "null"], "minimum": 0, "maximum": 2}
+_SHARE: Json = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
 _SCHEMAS: Json = {
     "Error": _object(
         {
@@ -84,9 +89,9 @@ _SCHEMAS: Json = {
             "messages": {"type": "array", "items": _ref("Message"), "minItems": 1},
             "stream": {"type": ["boolean", "null"]},
             "stream_options": {"type": ["object", "null"]},
-            "temperature": {"type": ["number", "null"]},
-            "n": _WHOLE_NUMBER, "max_tokens": _WHOLE_NUMBER, "max_completion_tokens": _WHOLE_NUMBER,
-            "stop": {"anyOf": [{"type": ["string", "null"]}, {"type": "array", "items": _TEXT, "maxItems": 4}]},
+            "temperature": _TEMPERATURE, "top_p": _SHARE,
+            "n": _CHOICES, "max_tokens": _TOKENS, "max_completion_tokens": _TOKENS,
+            "stop": {"anyOf": [{"type": ["string", "null"]}, {"type": "array", "items": _TEXT, "maxItems": MAX_STOPS}]},
             "orchestrator": {"anyOf": [_ref("Choice"), {"type": "null"}]},
             "models": {"type": ["array", "null"], "items": _SELECTOR, "minItems": 1, "maxItems": 16,
                        "description": "OpenRouter's list of fallbacks"},
@@ -108,10 +113,10 @@ _SCHEMAS: Json = {
     "MessagesRequest": _object(
         {
             "model": _SELECTOR, "messages": {"type": "array", "items": _ref("Turn"), "minItems": 1},
-            "max_tokens": {"type": "integer", "minimum": 1},
+            "max_tokens": {"type": "integer", "minimum": 1, "maximum": MAX_TOKENS},
             "system": {"anyOf": [_TEXT, {"type": "array", "items": _ref("TextBlock")}]},
-            "stream": {"type": ["boolean", "null"]}, "temperature": {"type": "number"}, "top_p": {"type": "number"},
-            "stop_sequences": {"type": "array", "items": _TEXT, "maxItems": 4},
+            "stream": {"type": ["boolean", "null"]}, "temperature": _TEMPERATURE, "top_p": _SHARE,
+            "stop_sequences": {"type": "array", "items": _TEXT},
             "orchestrator": {"anyOf": [_ref("Choice"), {"type": "null"}]},
         },
         "model", "messages", "max_tokens",
@@ -138,7 +143,7 @@ _SCHEMAS: Json = {
     "ResponseRequest": _object(
         {
             "model": _SELECTOR, "input": _TEXT, "instructions": _TEXT_OR_NULL, "stream": {"type": ["boolean", "null"]},
-            "max_output_tokens": _WHOLE_NUMBER, "temperature": _NUMBER_OR_NULL, "store": {"enum": [False, None]},
+            "max_output_tokens": _TOKENS, "temperature": _TEMPERATURE, "store": {"enum": [False, None]},
             "orchestrator": {"anyOf": [_ref("Choice"), {"type": "null"}]},
         },
         "model", "input",
@@ -154,8 +159,8 @@ _SCHEMAS: Json = {
     "CompletionRequest": _object(
         {
             "model": _SELECTOR, "prompt": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 1}]},
-            "echo": {"type": "boolean"}, "stream": {"type": ["boolean", "null"]}, "max_tokens": _WHOLE_NUMBER,
-            "temperature": {"type": ["number", "null"]},
+            "echo": {"type": "boolean"}, "stream": {"type": ["boolean", "null"]}, "max_tokens": _TOKENS,
+            "temperature": _TEMPERATURE,
             "logprobs": {"type": ["integer", "null"], "minimum": 0, "maximum": 5},
             "orchestrator": {"anyOf": [_ref("Choice"), {"type": "null"}]},
         },

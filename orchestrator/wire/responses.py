@@ -1,8 +1,8 @@
 """`POST /v1/responses`: OpenAI's newer shape on any provider (platform.openai.com/docs/api-reference/responses).
 
-Stateless: what would have to be kept (`store: true`, `previous_response_id`, `conversation`, `background`, templates) and
-tools that OpenAI itself would run are refused by name. A reasoning item carries what a model thought as `content`, and what
-it wants to see again of it as `encrypted_content`; given back, it reaches that model.
+Stateless: what would have to be kept (`store: true`, `previous_response_id`, `conversation`, `background`, templates) is
+refused by name; of tools speaks `orchestrator.wire.responses_tools`. A reasoning item carries what a model thought as
+`content`, and what it wants to see again of it as `encrypted_content`; given back, it reaches that model.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import Any
 
 from orchestrator.asks import Answer
 from orchestrator.types import Json
-from orchestrator.wire.chat import ChatShape, check_scalars, take_head, wrong
+from orchestrator.wire.chat import ChatShape, take_head
+from orchestrator.wire.checks import RESPONSES, check_fields, check_schema, wrong
 from orchestrator.wire.responses_stream import ResponseEvents
+from orchestrator.wire.responses_tools import CALLS, RESULTS, call_id_of, call_of, tools_of
 from orchestrator.wire.shape import Parsed
 
 _KEPT = ("previous_response_id", "conversation", "background", "prompt")
@@ -23,6 +25,8 @@ _HERE = frozenset(
     | {"truncation", "max_tool_calls", "stream_options", "top_logprobs", *_KEPT}
 )
 """Fields with another name or meaning in a chat completion; all others are passed on."""
+
+_OWN = {"messages": "input", "max_completion_tokens": "max_output_tokens", "response_format": "text.format"}
 
 
 class ResponsesShape(ChatShape):
@@ -36,18 +40,20 @@ class ResponsesShape(ChatShape):
                 raise wrong(name, "cannot be used: nothing is kept here; send the whole conversation as 'input'")
         if data.get("store"):
             raise wrong("store", "cannot be true: nothing is kept here; leave it out, or say false")
+        check_fields(data, RESPONSES)
         chat = {name: value for name, value in data.items() if name not in _HERE}
         chat["messages"] = _messages(data)
         if (limit := data.get("max_output_tokens")) is not None:
-            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-                raise wrong("max_output_tokens", "has to be a whole number of at least 1")
             chat["max_completion_tokens"] = limit
         if data.get("top_logprobs"):
             chat |= {"logprobs": True, "top_logprobs": data["top_logprobs"]}
-        chat |= _tools(data)
+        chat |= tools_of(data)
         chat |= _format(data)
-        check_scalars(chat)
         return head.asks(chat, ResponsesSpeaker(data, told=head.stream))
+
+    def error(self, status: int, error: Json) -> Json:
+        """See `Shape.error`: what a chat completion calls otherwise has its name of here."""
+        return super().error(status, {**error, "param": _OWN.get(error["param"], error["param"])})
 
 
 def _messages(data: Json) -> list[Json]:
@@ -68,17 +74,15 @@ def _messages(data: Json) -> list[Json]:
         if not isinstance(item, dict):
             raise wrong(where, "has to be an object")
         kind = item.get("type", "message")
+        if not isinstance(kind, str):
+            raise wrong(f"{where}.type", "has to be text")
         if kind == "reasoning":
             thoughts += _thoughts(item)
-        elif kind == "function_call":
-            function = {"name": item.get("name"), "arguments": item.get("arguments") or "{}"}
-            _turn(messages, thoughts).setdefault("tool_calls", []).append(
-                {"id": item.get("call_id"), "type": "function", "function": function}
-            )
-        elif kind == "function_call_output":
-            output = item.get("output")
-            content = output if isinstance(output, str) else _content(output, f"{where}.output")
-            messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": content})
+        elif kind in CALLS:
+            _turn(messages, thoughts).setdefault("tool_calls", []).append(call_of(item, where))
+        elif kind in RESULTS:
+            content = _content(item.get("output"), f"{where}.output")
+            messages.append({"role": "tool", "tool_call_id": call_id_of(item, where), "content": content})
         elif kind == "message":
             _message(item, where, messages, thoughts)
         else:
@@ -154,30 +158,12 @@ def _part(part: Json, where: str) -> Json:
     raise wrong(where, "has to carry its content (text, image_url, file_data): files are not kept here")
 
 
-def _tools(data: Json) -> Json:
-    tools = data.get("tools")
-    if tools is not None and (not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools)):
-        raise wrong("tools", "has to be a list of tools")
-    found: Json = {}
-    for position, tool in enumerate(tools or []):
-        if tool.get("type") != "function":
-            raise wrong(f"tools[{position}].type", "has to be function: tools of OpenAI's own are not run here")
-        function = {
-            name: tool[name] for name in ("name", "description", "parameters", "strict") if tool.get(name) is not None
-        }
-        found.setdefault("tools", []).append({"type": "function", "function": function})
-    choice = data.get("tool_choice")
-    if tools and choice is not None:
-        named = isinstance(choice, dict) and choice.get("type") == "function"
-        found["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}} if named else choice
-    return found
-
-
 def _format(data: Json) -> Json:
     found: Json = {}
     text, reasoning = data.get("text"), data.get("reasoning")
     wanted = text.get("format") if isinstance(text, dict) else None
     if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
+        check_schema(wanted.get("schema"), "text.format.schema")
         schema = {
             name: wanted[name] for name in ("name", "schema", "strict", "description") if wanted.get(name) is not None
         }

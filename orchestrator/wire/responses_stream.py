@@ -11,6 +11,7 @@ import orjson
 from orchestrator.asks import Answer
 from orchestrator.dialects.messages import count
 from orchestrator.types import Json
+from orchestrator.wire.responses_tools import CALLS, begun, ended, kinds_of
 from orchestrator.wire.shape import sse
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -29,8 +30,11 @@ class ResponseEvents:
         self._sequence = 0
         self._open: str | None = None
         """What the item is that grows: reasoning, message, or a tool call's index."""
+        self._kinds = kinds_of(asked.get("tools"))
         self._calls: dict[str, int] = {}
         """The place of each call among the items."""
+        self._arguments: dict[int, str] = {}
+        """What has come of each, by that place."""
 
     def chunks(self, chunks: Sequence[bytes]) -> bytes:
         """See `Speaker.chunks`."""
@@ -148,7 +152,7 @@ class ResponseEvents:
     def _add(self, which: str, kind: str, **fields: Any) -> None:
         self._done()
         self._open = which
-        short = {"reasoning": "rs", "message": "msg", "function_call": "fc"}[kind]
+        short = {"reasoning": "rs", "message": "msg", **CALLS}[kind]
         identity = f"{short}_{self._response['id'].removeprefix('resp_')}_{len(self._output)}"
         self._output.append({"type": kind, "id": identity, "status": "in_progress", **fields})
         self._event("response.output_item.added", output_index=len(self._output) - 1, item=self._item)
@@ -186,19 +190,28 @@ class ResponseEvents:
         function = call.get("function")
         function = function if isinstance(function, dict) else {}
         if name not in self._calls:
-            self._add(name, "function_call", call_id=call.get("id"), name=function.get("name"), arguments="")
+            called = function.get("name")
+            kind = self._kinds.get(str(called), "function_call")
+            self._add(name, kind, call_id=call.get("id"), **begun(kind, called))
             self._calls[name] = len(self._output) - 1
+            self._arguments[self._calls[name]] = ""
         if isinstance(arguments := function.get("arguments"), str) and arguments:
             place = self._calls[name]
-            self._output[place]["arguments"] += arguments
-            self._event("response.function_call_arguments.delta", **self._at(place), delta=arguments)
+            self._arguments[place] += arguments
+            if self._output[place]["type"] == "function_call":
+                self._event("response.function_call_arguments.delta", **self._at(place), delta=arguments)
 
     def _call_done(self, place: int) -> None:
-        """Calls may grow side by side: all are done at the end."""
+        """Calls may grow side by side: all are done at the end. Those that are no functions are understood only then."""
         item = self._output[place]
-        item["arguments"] = item["arguments"] or "{}"
-        done = {"arguments": item["arguments"], "name": item["name"]}
-        self._event("response.function_call_arguments.done", **self._at(place), **done)
+        item |= ended(item["type"], self._arguments[place])
+        match item["type"]:
+            case "function_call":
+                done = {"arguments": item["arguments"], "name": item["name"]}
+                self._event("response.function_call_arguments.done", **self._at(place), **done)
+            case "custom_tool_call":
+                self._event("response.custom_tool_call_input.delta", **self._at(place), delta=item["input"])
+                self._event("response.custom_tool_call_input.done", **self._at(place), input=item["input"])
         item["status"] = "completed"
         self._event("response.output_item.done", output_index=place, item=item)
 

@@ -19,7 +19,7 @@ from orchestrator.drive import drive
 from orchestrator.routes import Candidate, Route
 from orchestrator.strategies import plan
 from orchestrator.types import Failure, FailureKind, Reply
-from tests.contract.running import REQUEST, Collected, check
+from tests.contract.running import REQUEST, Collected, ran
 from tests.contract.scenarios import SCENARIOS, Scenario
 
 CONFIG = {
@@ -58,7 +58,7 @@ async def settled(pools: Any) -> Any:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 async def test_every_scenario(scenario: Scenario, stream: bool, pools: Any) -> None:
     """The same suite as the other two drivers; and nothing runs on afterwards."""
-    await check(scenario, pools.calls, stream=stream)
+    assert scenario.expected == await ran(scenario, pools.calls, stream=stream)
     assert (await settled(pools))["in_flight"] == 0
 
 

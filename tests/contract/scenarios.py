@@ -29,6 +29,11 @@ class Scenario:
     kind: FailureKind | None = None
 
     @property
+    def expected(self) -> tuple[tuple[str, ...], str | FailureKind | None]:
+        """Who is asked, and the winner or the kind of failure."""
+        return self.asked, self.winner if self.kind is None else self.kind
+
+    @property
     def route(self) -> Route:
         helpers = tuple(one.removeprefix("sim/") for one in self.strategy.helpers)
         return _route("tier:t", self.strategy, (*self.members, *helpers))

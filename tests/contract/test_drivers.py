@@ -13,7 +13,7 @@ from orchestrator.local import Local
 from orchestrator.simulate.server import start
 from orchestrator.strategies import plan
 from orchestrator.types import Failure
-from tests.contract.running import REQUEST, check
+from tests.contract.running import REQUEST, ran
 from tests.contract.scenarios import SCENARIOS, Scenario, script
 from tests.virtual import run
 
@@ -53,4 +53,4 @@ def test_in_virtual_time(scenario: Scenario, stream: bool) -> None:
 @BOTH
 async def test_on_asyncio(scenario: Scenario, stream: bool, local: Local) -> None:
     """One process, no cluster."""
-    await check(scenario, local, stream=stream)
+    assert scenario.expected == await ran(scenario, local, stream=stream)

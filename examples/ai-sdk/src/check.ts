@@ -48,6 +48,12 @@ const features: Record<string, (way: (selector: Selector) => LanguageModel, name
   generateObject: async (way) => (await generateObject({ ...asked, model: way(asked.model), schema })).object,
   'Output.object': async (way) =>
     (await generateText({ ...asked, model: way(asked.model), output: Output.object({ schema }) })).output,
+  streamObject: async (way) => {
+    const stream = streamText({ ...asked, model: way(asked.model), output: Output.object({ schema }) });
+    let parts = 0;
+    for await (const _ of stream.partialOutputStream) parts++;
+    return [await stream.output, parts > 0];
+  },
   abort: async (way) => {
     const abort = new AbortController();
     const stream = streamText({ ...asked, model: way('sim/rate-5'), abortSignal: abort.signal, onError: () => {} });

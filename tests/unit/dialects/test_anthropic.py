@@ -34,7 +34,7 @@ def sent(body: dict[str, Any], *, stream: bool = False, options: ModelOptions | 
     return found
 
 
-PLAIN = {"messages": [USER], "max_tokens": 4096}
+PLAIN = {"messages": [USER], "max_tokens": 32_000}
 FUNCTION = {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}
 TOOL = {"type": "function", "function": FUNCTION}
 SENT_TOOL = {"name": "f", "description": "d", "input_schema": {"type": "object"}, "strict": True}
@@ -390,3 +390,18 @@ def test_an_event_that_is_no_json() -> None:
     assert FailureKind.BAD_EVENT is early.kind
     late = DIALECT.decoder(Request({}), "m", "").feed(wire([START, END[0]]) + garbage + wire([END[1]]))[-1]
     assert isinstance(late, Finish)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "expected"),
+    [
+        ("claude-next", ModelOptions(), 32_000),
+        ("other", ModelOptions(), 4096),
+        ("claude-3-haiku", ModelOptions(max_tokens=4096), 4096),
+    ],
+)
+def test_how_much_is_asked_for_where_nobody_says(model: str, options: ModelOptions, expected: int) -> None:
+    """What the model writes at the most, as far as that is known; the API insists on a number."""
+    call = DIALECT.encode(Request({"messages": [HI]}), model, options)
+    assert isinstance(call, HttpCall)
+    assert expected == orjson.loads(call.content)["max_tokens"]

@@ -92,10 +92,22 @@ def test_other_stream_options_reach_the_provider() -> None:
     )
 
 
+def test_tools_are_estimated_by_the_length_of_their_json() -> None:
+    """As providers count them, more or less."""
+    tools = [{"type": "function", "function": {"name": "f", "description": "é" * 400}}]
+    request = parse_chat(chat(tools=tools)).request
+    assert (8 + len(orjson.dumps(tools))) // 4 + 3 == request.input_tokens
+    assert ("tools",) == request.needs
+
+
 @pytest.mark.parametrize(
     ("content", "tokens"),
-    [("12345678", 5), ([{"type": "text", "text": "1234"}, {"type": "image_url", "image_url": {}}, 3], 4), (None, 3)],
+    [
+        ("12345678", 5),
+        ([{"type": "text", "text": "1234"}, {"type": "image_url", "image_url": {"url": "u"}}], 4),
+        (None, 3),
+    ],
 )
 def test_input_is_estimated(content: Any, tokens: int) -> None:
     """Four characters of text a token, three tokens a message."""
-    assert tokens == parse_chat(chat(messages=[{"role": "user", "content": content}])).request.input_tokens
+    assert tokens == parse_chat(chat(messages=[{"role": "assistant", "content": content}])).request.input_tokens

@@ -57,6 +57,8 @@ def fallen(*kinds: FailureKind, waits: tuple[float | None, ...] = ()) -> Failure
     [
         ((K.RATE_LIMITED, K.QUEUE_FULL), 429, K.RATE_LIMITED),
         ((K.SILENT, K.STALLED), 504, K.SILENT),
+        ((K.UNSUPPORTED, K.CONTEXT_LENGTH), 400, K.UNSUPPORTED),
+        ((K.UNSUPPORTED, K.SERVER_ERROR), 502, K.UNSUPPORTED),
         ((K.RATE_LIMITED, K.SERVER_ERROR), 502, K.RATE_LIMITED),
         ((K.SERVER_ERROR, K.RATE_LIMITED, K.UNAUTHORIZED), 502, K.UNAUTHORIZED),
         ((K.QUOTA, K.CONTEXT_LENGTH), 502, K.CONTEXT_LENGTH),
@@ -64,7 +66,7 @@ def fallen(*kinds: FailureKind, waits: tuple[float | None, ...] = ()) -> Failure
     ],
 )
 def test_all_failed_names_what_can_be_acted_on(kinds: tuple[FailureKind, ...], status: int, code: FailureKind) -> None:
-    """All limits: 429. All time-outs: 504. Else 502, with the code of the most actionable cause."""
+    """None can do it: 400. All limits: 429. All time-outs: 504. Else 502, with the code of the most actionable cause."""
     shown = show(fallen(*kinds))
     assert (status, code.value) == (shown.status, shown.error["code"])
 
