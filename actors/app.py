@@ -163,6 +163,10 @@ class CoordinatorReplica:
         """What /v1/models lists."""
         return await self.coordinator().models()
 
+    async def model(self, name: str) -> Json | None:
+        """What /v1/models/NAME says; None: there is no such model."""
+        return await self.coordinator().model(name)
+
     async def rollout(self) -> Rollout:
         """Who is sent through, for those who decide by themselves (`orchestrator.rollout`)."""
         return self.coordinator().config.rollout

@@ -89,6 +89,11 @@ class Connected:
         models: list[Json] = await self._call(self._handle.models)
         return models
 
+    async def model(self, name: str) -> Json | None:
+        """See `Coordinating.model`."""
+        model: Json | None = await self._call(self._handle.model, name)
+        return model
+
     async def pools(self) -> list[Json]:
         """See `Coordinating.pools`."""
         pools: list[Json] = await self._call(self._handle.pools)

@@ -13,6 +13,7 @@ from orchestrator.balancing import Scores
 from orchestrator.config.settings import Config, Server, Strategy
 from orchestrator.counters import Counters
 from orchestrator.drive import Record, Runtime, drive
+from orchestrator.errors import UnknownSelector
 from orchestrator.resilience.budget import Budget, Turns
 from orchestrator.resilience.latency import Quantiles
 from orchestrator.rollout import decide
@@ -168,6 +169,16 @@ class Coordinator:
         own = [f"tier:{name}" for name in self.config.tiers] + [f"user:{name}" for name in self.config.experiments]
         own += self._selectors.aliases([row["id"] for row in rows])
         return [_row(name, "orchestrator") for name in own] + rows
+
+    async def model(self, name: str) -> Json | None:
+        """The row of a selector, also of one that is not listed and can be asked for all the same; None: there is none."""
+        listed = next((row for row in await self.models() if row["id"] == name), None)
+        if listed is not None:
+            return listed
+        try:
+            return _row(name, next(self._selectors.resolve(name).leaves()).provider)
+        except UnknownSelector:
+            return None
 
     async def pools(self) -> list[Json]:
         """What /admin/pools shows; providers that were left out stand there with their reason."""

@@ -22,7 +22,7 @@ from orchestrator.attempt import Attempt, EndpointStream, failed, too_late
 from orchestrator.config.settings import Provider
 from orchestrator.dialects import DIALECTS
 from orchestrator.dialects.resume import Resumed, continuing
-from orchestrator.fitting import fitted
+from orchestrator.fitting import capped, fitted, is_message
 from orchestrator.inquiry import Inquiry
 from orchestrator.providers import credentials
 from orchestrator.resilience import retry
@@ -166,7 +166,7 @@ class Endpoint:
         if most is not None and request.input_tokens > most * SURELY:
             what = f"it takes {most} tokens, and the request has about {request.input_tokens}"
             return Failure(FailureKind.UNSUPPORTED, what, param="messages")
-        most = options.max_tokens
+        most = None if is_message(request) else options.max_tokens
         for name in ("max_completion_tokens", "max_tokens"):
             wanted = request.body.get(name)
             if most is not None and isinstance(wanted, int) and wanted > most:
@@ -208,6 +208,8 @@ class Endpoint:
         options, quirks = self.provider.options_of(model), self.provider.quirks
         continues = request.resume is not None and options.prefill is True
         asked = fitted(continuing(request, quirks) if continues else request, quirks)
+        if is_message(request) and self.provider.dialect != "anthropic":
+            asked = capped(asked, options.max_tokens)
         call = self._dialect.encode(asked, model, options, quirks)
         if isinstance(call, Failure):
             return call

@@ -53,6 +53,8 @@ class UnknownSelector(OrchestratorError):
     def __str__(self) -> str:
         why = f" (left out: {self.reason})" if self.reason else ""
         hint = f"; did you mean {', '.join(self.near)}?" if self.near else ""
+        if not hint and not why and "/" not in self.selector and ":" not in self.selector:
+            hint = "; 'aliases' in the configuration give bare names a meaning"
         return f"unknown model {self.selector!r}{why}{hint}"
 
 

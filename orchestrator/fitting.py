@@ -36,6 +36,22 @@ def fitted(request: Request, quirks: Quirks) -> Request:
     return request if body is given else request._replace(body={**body, **own})
 
 
+def is_message(request: Request) -> bool:
+    """Whether it was written in Anthropic's shape, which insists on `max_tokens`: there the number is a cap, not a wish."""
+    extension = request.body.get("anthropic")
+    return isinstance(extension, dict) and "messages" in extension
+
+
+def capped(request: Request, most: int | None) -> Request:
+    """The request, asking for no more than a model is known to write: clients written for Claude ask all for the same."""
+    found = {name: most for name in ("max_tokens", "max_completion_tokens") if _over(request.body.get(name), most)}
+    return request._replace(body={**request.body, **found}) if found else request
+
+
+def _over(wanted: object, most: int | None) -> bool:
+    return most is not None and isinstance(wanted, int) and wanted > most
+
+
 def _is_extension(name: str, value: object) -> bool:
     return name in EXTENSIONS and isinstance(value, dict)
 

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager
+from difflib import get_close_matches
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 from uuid import uuid4
@@ -49,6 +50,7 @@ class Coordinating(Protocol):
     async def stream(self, ask: Ask, sink: Sink) -> Answer: ...
     def rollout(self, user: str) -> Json: ...
     async def models(self) -> list[Json]: ...
+    async def model(self, name: str) -> Json | None: ...
     async def pools(self) -> list[Json]: ...
     async def ready(self) -> tuple[bool, Json]: ...
 
@@ -96,7 +98,8 @@ class App:
             return
         request_id = _request_id(scope)
         send = noticing(send)
-        shape = speaking(scope["path"])
+        path = meant(scope["path"])
+        shape = speaking(path)
         try:
             if allowed := check_origin(scope, self._current().server.origins):
                 send = _with_headers(send, allowed)
@@ -104,7 +107,7 @@ class App:
                     await send({"type": "http.response.start", "status": 204, "headers": [*wanted]})
                     await send({"type": "http.response.body", "body": b""})
                     return
-            await self._route(scope, receive, send, request_id)
+            await self._route(path, scope, receive, send, request_id)
         except Refused as refused:
             error = error_object(refused.status, str(refused), refused.code, refused.param)
             headers = [*self._id(request_id), *refused.headers]
@@ -120,13 +123,12 @@ class App:
     def _id(self, request_id: str) -> list[Header]:
         return [(b"x-request-id", request_id.encode())] if self._own_request_id else []
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        path = scope["path"].rstrip("/") or "/"
-        one_model = path.startswith("/v1/models/")
-        needed = "GET" if one_model else METHODS.get(path)
+    async def _route(self, path: str, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        needed = "GET" if path == "/" or path.startswith("/v1/models/") else METHODS.get(path)
         if needed is None:
-            what = f"there is no {path}; there is {', '.join(METHODS)}"
-            raise Refused(404, "not_found", what)
+            near = get_close_matches(path, METHODS, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise Refused(404, "not_found", f"there is no {path}{hint} (there is {', '.join(METHODS)})")
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         if method != needed:
             raise Refused(405, "method_not_allowed", f"{path} takes {needed}", headers=((b"allow", needed.encode()),))
@@ -145,17 +147,30 @@ class App:
             limit = int(self._current().server.max_body_mb * 1_000_000)
             await send_json(send, 200, count_tokens(await read_body(scope, receive, limit)), self._id(request_id))
             return
-        status, body = await self._state(path, scope)
-        if one_model:
-            name = unquote(path.removeprefix("/v1/models/"))
-            body = next((row for row in body["data"] if row["id"] == name), None)
-            if body is None:
-                raise Refused(404, "model_not_found", f"there is no model {name!r} in /v1/models", param="model")
+        listing = path.startswith("/v1/models")
+        status, body = (200, await self._models(path, scope)) if listing else await self._state(path, scope)
         await send_json(send, status, body, self._id(request_id))
+
+    async def _models(self, path: str, scope: Scope) -> Any:
+        """The models, or one of them: in Anthropic's shape for its clients. Raises Refused."""
+        coordinator = self._current()
+        anthropic = any(name == b"anthropic-version" for name, _ in scope["headers"])
+        if name := unquote(path.removeprefix("/v1/models").removeprefix("/")):
+            row = await coordinator.model(name)
+            if row is None:
+                raise Refused(404, "model_not_found", f"there is no model {name!r}", param="model")
+            return _anthropic_row(row) if anthropic else row
+        rows = await coordinator.models()
+        if not anthropic:
+            return {"object": "list", "data": rows}
+        first, last = (rows[0]["id"], rows[-1]["id"]) if rows else (None, None)
+        return {"data": [*map(_anthropic_row, rows)], "has_more": False, "first_id": first, "last_id": last}
 
     async def _state(self, path: str, scope: Scope) -> tuple[int, Any]:
         """What is answered to a GET, and to a reload. Raises Refused."""
         coordinator = self._current()
+        if path == "/":
+            return 200, {"status": "ok", "base_url": "/v1", "openapi": "/openapi.json"}
         if path == "/health":
             return 200, {"status": "ok"}
         if path == "/openapi.json":
@@ -169,13 +184,11 @@ class App:
             return 200, await self._admin.config()
         if path == "/admin/rollout":
             return 200, coordinator.rollout(_user(scope))
-        if path == "/admin/reload":
-            reloaded = await self._admin.reload()
-            if reloaded.problems:
-                what = "the configuration was not taken over: " + "\n".join(reloaded.problems)
-                raise Refused(400, "invalid_config", what)
-            return 200, {"version": reloaded.version, "problems": reloaded.user_problems}
-        return 200, {"object": "list", "data": await coordinator.models()}
+        reloaded = await self._admin.reload()
+        if reloaded.problems:
+            what = "the configuration was not taken over: " + "\n".join(reloaded.problems)
+            raise Refused(400, "invalid_config", what)
+        return 200, {"version": reloaded.version, "problems": reloaded.user_problems}
 
     async def _answer(
         self, shape: Shape, coordinator: Coordinating, scope: Scope, receive: Receive, send: Send, request_id: str
@@ -249,6 +262,21 @@ class App:
             return
         assert isinstance(outcome, Reply)
         await send_json(send, 200, speaker.whole(outcome.body, answer), headers)
+
+
+def meant(path: str) -> str:
+    """The path that a caller means. Some clients' base URLs end in /v1 and others' do not, some in a slash, and people mix
+    them up: each of these means one thing alone here."""
+    path = re.sub("/{2,}", "/", path).rstrip("/") or "/"
+    while path.startswith("/v1/v1/"):
+        path = path.removeprefix("/v1")
+    below = f"/v1{path}"
+    return below if path not in METHODS and (below in METHODS or path.startswith("/models/")) else path
+
+
+def _anthropic_row(row: Json) -> Json:
+    """A row of the models as Anthropic's clients read it (docs.anthropic.com/en/api/models-list)."""
+    return {"type": "model", "id": row["id"], "display_name": row["id"], "created_at": "1970-01-01T00:00:00Z"}
 
 
 def _refused(wrong: UnknownSelector | NotAllowed | BadChoice) -> Refused:

@@ -5,6 +5,7 @@ No pydantic here: this is the hot path, and what is unknown must reach the provi
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -33,12 +34,14 @@ class ChatSpeaker:
 
     def __init__(self, *, include_usage: bool = False) -> None:
         self._include_usage = include_usage
+        self.nulls = True
+        """Whether a cost that is not known is said to be null. See `for_client`."""
 
     def whole(self, body: Json, answer: Answer) -> Json:
         """See `Speaker.whole`."""
         said = {**body, "provider": answer.provider, "orchestrator": answer.report}
         if "usage" in said:
-            said["usage"] = with_cost(said["usage"], answer)
+            said["usage"] = with_cost(said["usage"], answer, nulls=self.nulls)
         return said
 
     def chunks(self, chunks: Sequence[bytes]) -> bytes:
@@ -50,7 +53,7 @@ class ChatSpeaker:
         parts = [orjson.dumps({**last, "provider": answer.provider, "orchestrator": answer.report})]
         if self._include_usage:
             head = {name: last[name] for name in ("id", "object", "created", "model") if name in last}
-            parts.append(orjson.dumps({**head, "choices": [], "usage": with_cost(usage, answer)}))
+            parts.append(orjson.dumps({**head, "choices": [], "usage": with_cost(usage, answer, nulls=self.nulls)}))
         return data_events([*parts, b"[DONE]"])
 
     def failed(self, error: Json, report: Json | None) -> bytes:
@@ -62,13 +65,21 @@ class ChatSpeaker:
 class ChatShape:
     """`POST /v1/chat/completions`."""
 
-    def parse(self, body: bytes, _headers: Mapping[bytes, bytes]) -> Parsed:
+    def parse(self, body: bytes, headers: Mapping[bytes, bytes]) -> Parsed:
         """See `Shape.parse`."""
-        return parse_chat(body)
+        return for_client(parse_chat(body), headers)
 
     def error(self, _status: int, error: Json) -> Json:
         """See `Shape.error`."""
         return {"error": error}
+
+
+def for_client(parsed: Parsed, headers: Mapping[bytes, bytes]) -> Parsed:
+    """The same, said as the client can read it: OpenRouter's for the AI SDK (2.10) takes a cost that is a number or absent,
+    and refuses a whole answer for a null."""
+    if isinstance(parsed.speaker, ChatSpeaker) and b"ai-sdk/openrouter" in headers.get(b"user-agent", b""):
+        parsed.speaker.nulls = False
+    return parsed
 
 
 def data_events(parts: Sequence[bytes]) -> bytes:
@@ -76,16 +87,20 @@ def data_events(parts: Sequence[bytes]) -> bytes:
     return b"data: " + b"\n\ndata: ".join(parts) + b"\n\n" if parts else b""
 
 
-def with_cost(usage: Any, answer: Answer) -> Json | None:
-    """The provider's usage object with `cost`: its own, or null where no price is known."""
+def with_cost(usage: Any, answer: Answer, *, nulls: bool = True) -> Json | None:
+    """The provider's usage object with `cost`: its own, or null where no price is known; without `nulls`, nothing there."""
     if not isinstance(usage, dict):
         return None
     known = None if isinstance(answer.outcome, Failure) else answer.outcome.usage
-    return {**usage, "cost": None if known is None else known.cost_usd}
+    cost = None if known is None else known.cost_usd
+    if cost is None and not nulls:
+        return {name: value for name, value in usage.items() if name != "cost"}
+    return {**usage, "cost": cost}
 
 
 def parse_object(body: bytes) -> Json:
     """The JSON object in a body. Raises Refused (400) that says what is wrong and where."""
+    body = body.removeprefix(codecs.BOM_UTF8)  # some clients begin with one
     if not body.strip():
         raise Refused(400, "invalid_json", "the body is empty; a JSON object is needed")
     try:
@@ -212,7 +227,8 @@ def take_override(data: Json) -> dict[str, Any] | None:
     choice = data.pop("orchestrator", None)
     if choice is not None and not isinstance(choice, dict):
         raise wrong("orchestrator", "has to be an object")
-    fallbacks, preferences = data.pop("models", None), data.pop("provider", None)
+    # An empty object prefers nothing.
+    fallbacks, preferences = data.pop("models", None), data.pop("provider", None) or None
     if choice is None and fallbacks is None and preferences is None:
         return None
     override = dict(choice or {})

@@ -18,6 +18,7 @@ from orchestrator.wire.chat import (
     ChatShape,
     ChatSpeaker,
     data_events,
+    for_client,
     take_flag,
     take_head,
     take_stream_options,
@@ -32,19 +33,21 @@ _CHECKS = {**CHAT, "logprobs": whole(0, 20)}
 class CompletionsShape(ChatShape):
     """The shape; its errors are those of chat completions."""
 
-    def parse(self, body: bytes, _headers: Mapping[bytes, bytes]) -> Parsed:
+    def parse(self, body: bytes, headers: Mapping[bytes, bytes]) -> Parsed:
         """See `Shape.parse`."""
         data, head = take_head(body)
         prompt, echo = _prompt(data.pop("prompt", None)), take_flag(data, "echo")
         for name in ("suffix", "best_of"):
-            if data.pop(name, None) not in (None, 1):
+            if data.pop(name, None) not in (None, 1, ""):
                 raise wrong(name, "has no counterpart in models that chat")
         include_usage = bool(take_stream_options(data).get("include_usage"))
         check_fields(data, _CHECKS)
         if (logprobs := data.pop("logprobs", None)) is not None:
             data |= {"logprobs": True, "top_logprobs": logprobs}
         chat = {**data, "messages": [{"role": "user", "content": prompt}]}
-        return head.asks(chat, CompletionsSpeaker(prompt if echo else "", include_usage=include_usage))
+        return for_client(
+            head.asks(chat, CompletionsSpeaker(prompt if echo else "", include_usage=include_usage)), headers
+        )
 
 
 def _prompt(given: Any) -> str:
@@ -74,7 +77,7 @@ class CompletionsSpeaker(ChatSpeaker):
             text = self._echo + (choice["message"].get("content") or "")
             choices.append(_choice(choice, text, choice.get("finish_reason")))
         said = {**body, "object": "text_completion", "choices": choices}
-        return {**said, "usage": with_cost(body.get("usage"), answer), **_beside(answer)}
+        return {**said, "usage": with_cost(body.get("usage"), answer, nulls=self.nulls), **_beside(answer)}
 
     def chunks(self, chunks: Sequence[bytes]) -> bytes:
         """See `Speaker.chunks`."""
@@ -99,7 +102,7 @@ class CompletionsSpeaker(ChatSpeaker):
         choices = [_choice(choice, "", choice.get("finish_reason")) for choice in last["choices"]]
         parts = [orjson.dumps({**said, "choices": choices, **_beside(answer)})]
         if self._include_usage:
-            parts.append(orjson.dumps({**said, "choices": [], "usage": with_cost(usage, answer)}))
+            parts.append(orjson.dumps({**said, "choices": [], "usage": with_cost(usage, answer, nulls=self.nulls)}))
         return data_events([*parts, b"[DONE]"])
 
 

@@ -10,6 +10,7 @@ from orchestrator.wire.chat import (
     CHARACTERS_PER_TOKEN,
     ChatShape,
     ChatSpeaker,
+    for_client,
     parse_object,
     take_model,
     take_override,
@@ -26,7 +27,7 @@ _CHECKS = {"dimensions": whole(1)}
 class EmbeddingsShape(ChatShape):
     """The shape; its errors are those of chat completions."""
 
-    def parse(self, body: bytes, _headers: Mapping[bytes, bytes]) -> Parsed:
+    def parse(self, body: bytes, headers: Mapping[bytes, bytes]) -> Parsed:
         """See `Shape.parse`."""
         data = parse_object(body)
         model, override = take_model(data), take_override(data)
@@ -36,7 +37,8 @@ class EmbeddingsShape(ChatShape):
         check_fields(data, _CHECKS)
         user = data.get("user")
         request = Request(data, False, tokens, operation="embeddings")
-        return Parsed(model, request, override, user if isinstance(user, str) else None, ChatSpeaker())
+        parsed = Parsed(model, request, override, user if isinstance(user, str) else None, ChatSpeaker())
+        return for_client(parsed, headers)
 
 
 def _tokens(given: Any) -> int:

@@ -46,11 +46,15 @@ def noticing(send: Send) -> Send:
 
 
 async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
-    """The body. Raises Refused (413) for one over the limit, Gone if the caller leaves.
+    """The body. Raises Refused (413) for one over the limit, or (415) in an encoding; Gone if the caller leaves.
 
     What is over the limit is read on and thrown away (up to `DISCARD_BYTES`), never kept: a connection that is closed
     while its client still sends is reset, and the client would see that instead of the answer.
     """
+    encoding = next((v for name, v in scope["headers"] if name == b"content-encoding" and v != b"identity"), None)
+    if encoding is not None:
+        what = f"the body is encoded as {header_value(encoding.decode('latin-1')).decode()}: send it as it is"
+        raise Refused(415, "unsupported_encoding", what, headers=((b"accept-encoding", b"identity"),))
     declared = next((int(v) for name, v in scope["headers"] if name == b"content-length" and v.isdigit()), 0)
     too_large = declared > limit_bytes
     parts: list[bytes] = []

@@ -60,7 +60,8 @@ def test_the_public_names() -> None:
     [
         (ConfigError(("f:1: a: no", "f:2: b: no")), "f:1: a: no\nf:2: b: no", False),
         (UnknownSelector("x", ("a", "b"), "no KEY"), "unknown model 'x' (left out: no KEY); did you mean a, b?", False),
-        (UnknownSelector("x"), "unknown model 'x'", False),
+        (UnknownSelector("x/y"), "unknown model 'x/y'", False),
+        (UnknownSelector("x"), "unknown model 'x'; 'aliases' in the configuration give bare names a meaning", False),
         (NotAllowed("user:john:x", "eve"), "'user:john:x' may not be used by the user 'eve'", False),
         (BadChoice("models", "has to be a list"), "models: has to be a list", False),
         (CallFailed(LATER), "server_error: a/b: HTTP 503", True),

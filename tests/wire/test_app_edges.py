@@ -59,6 +59,9 @@ class Fake:
     async def models(self) -> list[Json]:
         return []
 
+    async def model(self, name: str) -> Json | None:
+        return None
+
     async def pools(self) -> list[Json]:
         return []
 

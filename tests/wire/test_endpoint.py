@@ -106,14 +106,17 @@ async def test_the_deadline_holds_in_the_queue_too() -> None:
         await asyncio.sleep(60)
         raise AssertionError
 
-    provider = Provider("p", base_url="http://up/v1", pool=Pool(1, 5), timeouts=Timeouts(total_s=0.1))
-    busy = Endpoint(provider, (), Transport(Connections(), Timeouts(), httpx.MockTransport(never)))
-    first = asyncio.ensure_future(busy.call(REQUEST, "m"))
+    provider = Provider("p", base_url="http://up/v1", pool=Pool(1, 5))
+    patient = Endpoint(provider, (), Transport(Connections(), Timeouts(), httpx.MockTransport(never)))
+    first = asyncio.ensure_future(patient.call(REQUEST, "m"))
     await asyncio.sleep(0)
-    second = await busy.call(REQUEST, "m")
+    # Of the same pool, so that the place stays taken; by its own deadline.
+    hasty = patient.successor(replace(provider, timeouts=Timeouts(total_s=0.1)), ())
+    second = await hasty.call(REQUEST, "m")
     assert isinstance(second, Failure)
     assert (FailureKind.DEADLINE, ()) == (second.kind, second.tries)
-    await first
+    first.cancel()
+    await asyncio.wait([first])
 
 
 async def test_a_cancelled_call_gives_its_place_back() -> None:

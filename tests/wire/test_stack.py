@@ -256,7 +256,8 @@ async def test_lists_and_states(stack: Stack, upstream: Upstream) -> None:
     assert ("orchestrator", "up") == (rows[0]["owned_by"], rows[-1]["owned_by"])
     assert "up/ok" == (await http.get("/v1/models/up/ok")).json()["id"]
     assert "tier:rescue" == (await http.get("/v1/models/tier%3Arescue/")).json()["id"]
-    missing = await http.get("/v1/models/up/none")
+    assert "up/unlisted" == (await http.get("/v1/models/up/unlisted")).json()["id"]
+    missing = await http.get("/v1/models/none/none")
     assert (404, "model") == (missing.status_code, missing.json()["error"]["param"])
     assert 200 == (await http.head("/v1/models")).status_code
     assert {"status": "ok"} == (await http.get("/health")).json()

@@ -257,9 +257,8 @@ LACKING: dict[str, tuple[Json, dict[str, Json], dict[str, str], str]] = {
     "an image": ({"images": False}, SIGHT, {CHAT: "messages", RESPONSES: "input", MESSAGES: "messages"}, "sees no images"),
     "length": (
         {"max_tokens": 100},
-        {CHAT: {"max_tokens": 101}, RESPONSES: {"max_output_tokens": 101}, MESSAGES: {"max_tokens": 101},
-         COMPLETIONS: {"max_tokens": 101}},
-        {CHAT: "max_tokens", RESPONSES: "max_output_tokens", MESSAGES: "max_tokens", COMPLETIONS: "max_tokens"},
+        {CHAT: {"max_tokens": 101}, RESPONSES: {"max_output_tokens": 101}, COMPLETIONS: {"max_tokens": 101}},
+        {CHAT: "max_tokens", RESPONSES: "max_output_tokens", COMPLETIONS: "max_tokens"},
         "writes 100 tokens at most, and the request asks for 101"),
     "a schema": (
         {"json_schema": False},
