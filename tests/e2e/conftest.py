@@ -47,6 +47,7 @@ tiers:
   complete: {{strategy: race, models: [sim/a, sim/b], commit: complete}}
   hedge: {{strategy: hedge, models: [sim/latency-5, sim/chat], after: 0.2, extra_calls: 1}}
   nested: {{strategy: race, models: [tier:fallback, sim/latency-5]}}
+users: {{ada: {{experiments: {{one: [sim/chat]}}}}}}
 """
 
 

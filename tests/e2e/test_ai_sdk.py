@@ -33,6 +33,7 @@ FEATURES: dict[str, Any] = {
     "streamObject": [{"name": "simulated", "age": 1}, True],
     "abort": [True, True],
     "errors": [404, True],
+    "selectors": [True, True, True],
     "report": [REPORT, REPORT],
 }
 COLUMNS = {

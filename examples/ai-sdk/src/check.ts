@@ -70,6 +70,13 @@ const features: Record<string, (way: (selector: Selector) => LanguageModel, name
     }
     return 'no error';
   },
+  selectors: async (way) => {
+    // A model, a tier, a user's experiment; who asks is said where the way has a place for it.
+    const providerOptions = { orchestrator: { user: 'ada' }, openai: { user: 'ada' } };
+    const selectors: Selector[] = ['sim/chat', 'tier:plain', 'user:ada:one'];
+    const answers = selectors.map((selector) => generateText({ ...asked, model: way(selector), providerOptions }));
+    return (await Promise.all(answers)).map(({ text }) => text.includes('hello there'));
+  },
   report: async (way, name) => {
     if (name !== 'openai-compatible') return 'beyond this shape';
     const whole = await generateText({ ...asked, model: way('tier:plain') });

@@ -18,6 +18,10 @@ export interface Report {
   winner: string | null;
   cost_usd: number | null;
   attempts: { provider: string; model: string; outcome: string; latency_s: number | null }[];
+  /** Of a split: the arm that this user (or request) was sent to. */
+  arm?: string;
+  /** Where a vote was taken: how it went. */
+  consensus?: { answer: unknown; agreement: number; escalated: boolean; calls_saved: number };
 }
 
 type Metadata = { [name: string]: JSONValue };
