@@ -14,6 +14,7 @@ from orchestrator.config.settings import Config, Server, Strategy
 from orchestrator.counters import Counters
 from orchestrator.drive import Record, Runtime, drive
 from orchestrator.errors import UnknownSelector
+from orchestrator.report import report_of
 from orchestrator.resilience.budget import Budget, Turns
 from orchestrator.resilience.latency import Quantiles
 from orchestrator.rollout import decide
@@ -124,7 +125,7 @@ class Coordinator:
             world.end()
         self._learn(run.records)
         model = run.outcome.model if isinstance(run.outcome, Reply | Finish) else None
-        report = _report(ask, route, run.records, run.winner, world.arms)
+        report = report_of(ask, route, run.records, run.winner, world.arms)
         if run.consensus is not None:
             report["consensus"] = run.consensus
         self.counters.request(ask.selector, route.strategy.name, _outcome(run.outcome))
@@ -280,7 +281,7 @@ class _Reporting:
         self.send = sink.send
 
     async def open(self, candidate: Candidate, opened: Opened, records: Sequence[Record]) -> None:
-        report = _report(self._ask, self._route, records, candidate, self._arms)
+        report = report_of(self._ask, self._route, records, candidate, self._arms)
         await self._sink.open(candidate.provider, opened.model, self._route.strategy.name, report)
 
 
@@ -290,66 +291,3 @@ def _outcome(outcome: Reply | Finish | Failure) -> str:
 
 def _row(selector: str, owner: str) -> Json:
     return {"id": selector, "object": "model", "created": 0, "owned_by": owner}
-
-
-def _report(
-    ask: Ask, route: Route, records: Sequence[Record], winner: Candidate | None, arms: Mapping[str, str]
-) -> Json:
-    """The `orchestrator` object of contract §3. Costs are null: there are no prices yet."""
-    split = {"arm": next(iter(arms.values())), "arms": dict(arms)} if arms else {}
-    return {
-        "request_id": ask.request_id,
-        "selector": ask.selector,
-        "strategy": route.strategy.name,
-        **split,
-        "attempts": [entry for record in records for entry in _attempts(record)],
-        "winner": None if winner is None else str(winner),
-        "cost_usd": None,
-    }
-
-
-def _attempts(record: Record) -> list[Json]:
-    """One entry a try; one for a call that never went upstream, was cancelled, or still runs."""
-    outcome = record.outcome
-    tries = outcome.tries if outcome is not None else ()
-    usage = outcome.usage if outcome is not None else None
-    head = {"provider": record.candidate.provider, "model": record.candidate.model}
-    if tries:
-        entries = [
-            {
-                **head,
-                "outcome": one.outcome,
-                "status": one.status,
-                "start_s": round(record.start_s + one.start_s, 6),
-                "latency_s": round(one.latency_s, 6),
-                "first_token_s": None if one.first_token_s is None else round(one.first_token_s, 6),
-                **_spent(None),
-            }
-            for one in tries
-        ]
-        entries[-1].update(_spent(usage))
-        return entries
-    name = "running" if record.end_s is None else FailureKind.CANCELLED.value
-    if isinstance(outcome, Failure):
-        name = outcome.kind.value
-    latency_s = None if record.end_s is None else round(record.end_s - record.start_s, 6)
-    return [
-        {
-            **head,
-            "outcome": name,
-            "status": None,
-            "start_s": round(record.start_s, 6),
-            "latency_s": latency_s,
-            "first_token_s": None,
-            **_spent(usage),
-        }
-    ]
-
-
-def _spent(usage: Any) -> Json:
-    return {
-        "input_tokens": None if usage is None else usage.input_tokens,
-        "output_tokens": None if usage is None else usage.output_tokens,
-        "cost_usd": None,
-        "cost_is_estimate": False,
-    }
