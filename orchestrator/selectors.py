@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.config.settings import Config, Strategy
 from orchestrator.config.strategy import make_strategy
-from orchestrator.config.tiers import MAX_CANDIDATES
+from orchestrator.config.tiers import KEYS, MAX_CANDIDATES, OF_ALL, OF_STRATEGY
 from orchestrator.config.votes import Wrong, check_votes
 from orchestrator.errors import BadChoice, NotAllowed, UnknownSelector
 from orchestrator.routes import Candidate, Route
@@ -21,10 +21,7 @@ COMPARED = 500
 """Experiments that are looked through for one that is spelled alike, where the user has none: there may be 200,000."""
 
 _FIRST = Strategy("first")
-_CHOICES = {
-    "strategy", "models", "after", "commit", "extra_calls", "by", "explore", "weights", "resume", "content_filter", "params",
-    "method", "extract", "quorum", "samples", "judge", "escalate", "on_disagreement", "agree",
-}  # fmt: skip
+_CHOICES = KEYS - {key for name in ("split", "spill") for key in OF_STRATEGY[name]}
 
 
 class Selectors:
@@ -125,6 +122,9 @@ class Selectors:
         strategy = make_strategy(choice)
         if isinstance(strategy, Wrong):
             raise BadChoice(f"orchestrator.{strategy.key}", strategy.reason)
+        for name in choice:
+            if name not in OF_ALL | OF_STRATEGY[strategy.name]:
+                raise BadChoice(f"orchestrator.{name}", f"is no option of the strategy '{strategy.name}'")
         if unfit := check_votes(strategy, models):
             raise BadChoice(f"orchestrator.{unfit.key}", unfit.reason)
         if stray := [name for name in strategy.weights if name not in models]:

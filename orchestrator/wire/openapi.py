@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.config.votes import MAX_VOTES
 from orchestrator.types import Json
 from orchestrator.wire.checks import MAX_CHOICES, MAX_STOPS, MAX_TOKENS
 
@@ -69,16 +70,46 @@ _SCHEMAS: Json = {
             "arms": {"type": "object", "description": "Of all splits that the request came to, by selector"},
             "attempts": {"type": "array", "items": _ref("Attempt")},
             "winner": _TEXT_OR_NULL, "cost_usd": _NUMBER_OR_NULL,
+            "consensus": _ref("Consensus"),
         },
         "request_id", "selector", "strategy", "attempts", "winner", "cost_usd",
         description="How the request was answered: every try, the winner, what it cost",
     ),
+    "Consensus": _object(
+        {
+            "method": _TEXT,
+            "answer": {"description": "As it stood in the answer; null: nothing could be compared"},
+            "agreement": {"type": "number", "minimum": 0, "maximum": 1, "description": "Its share of the votes cast"},
+            "votes": {"type": "array", "items": _object(
+                {"model": _TEXT, "latency_s": {"type": "number"}, "weight": {"type": "number"}, "outcome": _TEXT},
+                "model", "answer", "latency_s",
+            )},
+            "escalated": {"type": "boolean"},
+            "calls_saved": {"type": "integer", "minimum": 0},
+        },
+        "method", "answer", "agreement", "votes", "escalated", "calls_saved",
+        description="Where a vote was taken: how it went",
+    ),
     "Choice": _object(
         {
-            "strategy": {"enum": ["first", "fallback", "race", "hedge", "balance"]},
+            "strategy": {"enum": ["first", "fallback", "race", "hedge", "balance", "consensus", "cascade"]},
             "models": {"type": "array", "items": _SELECTOR, "minItems": 1, "maxItems": 16},
+            "method": {"enum": ["majority", "weighted", "judge", "synthesize"]},
+            "extract": {
+                "description": "consensus, cascade: what is compared",
+                "anyOf": [
+                    {"enum": ["text", "fields"]},
+                    {"type": "object", "minProperties": 1, "maxProperties": 1},
+                ],
+            },
+            "quorum": {"type": "integer", "minimum": 1, "maximum": MAX_VOTES},
+            "samples": {"type": "integer", "minimum": 1, "maximum": MAX_VOTES},
+            "agree": {"type": "integer", "minimum": 2, "maximum": MAX_VOTES},
+            "judge": _SELECTOR,
+            "escalate": _SELECTOR,
+            "on_disagreement": {"enum": ["escalate", "best", "error"]},
         },
-        description="The request's own choice of a strategy and its members",
+        description="The request's own choice of a strategy, its members and options (all are in docs/configuration.md)",
     ),
     "Message": _object(
         {"role": _TEXT, "content": {"type": ["string", "array", "null"]}}, "role", additionalProperties=True
