@@ -14,7 +14,6 @@ import orjson
 from ray import serve
 from ray.exceptions import RayError
 
-from actors.control import shown
 from actors.following import Following
 from actors.pools import RayPools
 from orchestrator.asks import Answer, Ask, Reloaded
@@ -22,6 +21,7 @@ from orchestrator.balancing import Scores
 from orchestrator.config.live import Snapshot
 from orchestrator.config.load import default_config, load
 from orchestrator.config.settings import Rollout
+from orchestrator.config.shown import shown
 from orchestrator.coordinator import Coordinator
 from orchestrator.counters import Counters
 from orchestrator.errors import CallFailed

@@ -12,7 +12,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, Literal
 
 import ray
@@ -20,7 +19,6 @@ import ray
 from actors.pool import detached
 from orchestrator.asks import Reloaded
 from orchestrator.config.live import Live, Snapshot
-from orchestrator.config.settings import Config
 from orchestrator.counters import Counters, total
 from orchestrator.types import Json
 
@@ -159,15 +157,6 @@ class Control:
 
 def _lines(problems: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(line for lines in problems.values() for line in lines)
-
-
-def shown(config: Config) -> Json:
-    """A configuration without its keys."""
-    value = asdict(config)
-    keys = value.pop("keys")
-    for name, provider in value["providers"].items():
-        provider["accounts"] = max(1, len(keys.get(name, ())))
-    return value
 
 
 def find_or_make(path: str) -> Any:

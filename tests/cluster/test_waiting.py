@@ -24,7 +24,11 @@ from tests.contract.scenarios import SCENARIOS, Scenario
 
 CONFIG = {
     "providers": {
-        "sim": {"simulate": {"latency_s": {"median": 0.01, "p99": 0.02}}, "retry": {"attempts": 1}},
+        "sim": {
+            "simulate": {"latency_s": {"median": 0.01, "p99": 0.02}},
+            "retry": {"attempts": 1},
+            "breaker": {"failures": 1000},
+        },
     }
 }
 

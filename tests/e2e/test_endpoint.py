@@ -198,7 +198,7 @@ async def test_a_caller_that_leaves_stops_its_upstream(served: Served, upstream:
     model = "drip-5" if stream else "slow-7"
     body = json.dumps({"model": f"patient/{model}", "messages": HI, "stream": stream}).encode()
     _, writer = await asyncio.open_connection("127.0.0.1", served.port)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     await asyncio.sleep(0.7)
     writer.close()

@@ -25,7 +25,7 @@ def ask(port: int, *models: str) -> socket.socket:
     # Little is kept by the caller's own kernel.
     caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     caller.connect(("127.0.0.1", port))
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
     caller.sendall(head.encode() + body)
     return caller
 

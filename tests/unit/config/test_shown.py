@@ -1,0 +1,38 @@
+"""What /admin/config shows."""
+
+from __future__ import annotations
+
+import orjson
+
+from orchestrator.config.load import load_mapping
+from orchestrator.config.shown import shown
+from orchestrator.providers import PRESETS
+
+
+def test_it_is_json_without_keys() -> None:
+    """Of every provider that is known by name, and of tiers and experiments of all kinds."""
+    variables = {row.key_variable: "sk-secret" for row in PRESETS.values()}
+    env = {**variables, "AZURE_OPENAI_ENDPOINT": "https://x.example", "AWS_REGION": "eu-west-1"}
+    providers = {name: {"base_url": "http://127.0.0.1:1/v1"} if name == "vllm" else {} for name in PRESETS}
+    vote = {"strategy": "consensus", "models": ["sim/a", "sim/b"], "extract": {"choice": ["A", "B"]}}
+    split = {"strategy": "split", "arms": {"a": {"model": "sim/a"}}}
+    config = load_mapping(
+        {
+            "providers": {
+                **providers,
+                "sim": {"simulate": {}},
+                "two": {"preset": "openai", "api_key": ["k-one", "k-two"]},
+            },
+            "tiers": {"vote": vote, "split": split},
+            "users": {"john": {"experiments": {"e": vote}}},
+            "rollout": {"percent": 5, "allow": ["ada"]},
+        },
+        env,
+    )
+    text = orjson.dumps(shown(config)).decode()
+    assert "secret" not in text
+    assert "k-one" not in text
+    found = orjson.loads(text)
+    assert (1, 2) == (found["providers"]["openai"]["accounts"], found["providers"]["two"]["accounts"])
+    assert {"percent": 5.0, "allow": ["ada"], "deny": [], "seed": ""} == found["rollout"]
+    assert ["A", "B"] == found["experiments"]["john:e"]["strategy"]["extract"]["choice"]
