@@ -1,8 +1,8 @@
 """`POST /v1/responses`: OpenAI's newer shape on any provider (platform.openai.com/docs/api-reference/responses).
 
 Stateless: what would have to have been kept (`previous_response_id`, `conversation`, `background`, templates, references to
-items) is refused by name. `store` is not: true is OpenAI's default, so that clients spell it out who never refer to it, and
-the response says that it was not. Of tools speaks `orchestrator.wire.responses_tools`, and of what means something to OpenAI
+items) is refused by name. `store: true` is not: it is OpenAI's default, which clients spell out that never refer to what was
+stored; the response says false. Of tools speaks `orchestrator.wire.responses_tools`, and of what means something to OpenAI
 alone `orchestrator.wire.responses_own`. A reasoning item carries what a model thought as `content`, and what it wants to see
 again of it as `encrypted_content`; given back, it reaches that model.
 """

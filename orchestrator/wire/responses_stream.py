@@ -61,10 +61,9 @@ class ResponseEvents:
         # Of a response's own error, OpenAI names few kinds; the event that follows has ours.
         inner = {"code": "rate_limit_exceeded" if limited else "server_error", "message": error.get("message")}
         response = {**self._response, "status": "failed", "error": inner}
-        self._event(
-            "response.failed",
-            response=response | ({} if report is None else {"orchestrator": self._with_left_out(report)}),
-        )
+        if report is not None:
+            response["orchestrator"] = self._with_left_out(report)
+        self._event("response.failed", response=response)
         said = {name: error.get(name) for name in ("code", "message", "param")}
         self._event("error", error=error, **said)
         return self._taken()

@@ -176,7 +176,7 @@ class Tools:
         name = SHELL if one.get("type") == SHELL else one.get("name")
         if one.get("namespace") is not None:
             name = self.name_of(one, where)
-        else:
+        elif str(name) not in self._functions:
             # OpenAI's choices say no namespace: a name that one of them alone has is enough.
             inner = [flat for flat, called in self._called.items() if called.name == name]
             name = inner[0] if len(inner) == 1 else name

@@ -195,15 +195,17 @@ def test_without_tools_there_is_nothing_to_choose() -> None:
     assert {"messages"} == set(body)
 
 
-def test_a_stream_that_fails() -> None:
-    """Known events to the end, also when nothing had been said."""
-    said = parse(stream=True).speaker.failed({"message": "gone", "code": "stream_cut", "param": None}, REPORT)
+@pytest.mark.parametrize("report", [REPORT, None])
+def test_a_stream_that_fails(report: dict[str, Any] | None) -> None:
+    """Known events to the end, also when nothing had been said; with the report, if there is one."""
+    said = parse(stream=True).speaker.failed({"message": "gone", "code": "stream_cut", "param": None}, report)
     events = [orjson.loads(part.split(b"data: ")[1]) for part in said.split(b"\n\n") if part]
     assert ["response.created", "response.in_progress", "response.failed", "error"] == [
         event["type"] for event in events
     ]
     for event in events:
         EVENTS.validate_python(event)
+    assert report == events[2]["response"].get("orchestrator")
     assert ("server_error", "stream_cut", "gone") == (
         events[2]["response"]["error"]["code"], events[3]["code"], events[3]["message"],
     )  # fmt: skip

@@ -108,11 +108,12 @@ def test_calls_that_were_made_have_the_names_that_are_offered() -> None:
 
 
 CHOICES: dict[str, tuple[Json, Any, int]] = {
-    "by both names": ({"type": "function", "namespace": "agents", "name": "spawn"}, "agents__spawn", 5),
-    "by a name that is one": ({"type": "function", "name": "wait"}, "agents__wait", 5),
-    "by the function's": ({"type": "function", "name": "agents__wait"}, "agents__wait", 5),
-    "a tool before those in namespaces": ({"type": "function", "name": "read"}, "read", 5),
-    "a custom one": ({"type": "custom", "name": "patch"}, "mcp__files__patch", 5),
+    "by both names": ({"type": "function", "namespace": "agents", "name": "spawn"}, "agents__spawn", 6),
+    "by a name that is one": ({"type": "function", "name": "wait"}, "agents__wait", 6),
+    "by the function's": ({"type": "function", "name": "agents__wait"}, "agents__wait", 6),
+    "a tool before those in namespaces": ({"type": "function", "name": "read"}, "read", 6),
+    "a function's before one in a namespace": ({"type": "function", "name": "mcp__files__read"}, "mcp__files__read", 6),
+    "a custom one": ({"type": "custom", "name": "patch"}, "mcp__files__patch", 6),
     "those allowed": ({"type": "allowed_tools", "mode": "required", "tools": [
         {"type": "function", "namespace": "agents", "name": "spawn"}, {"type": "function", "name": "wait"},
         {"type": "web_search"}]}, "required", 2),
@@ -124,7 +125,8 @@ CHOICES: dict[str, tuple[Json, Any, int]] = {
 def test_choices(name: str) -> None:
     """By the names that a model is told."""
     choice, expected, offered = CHOICES[name]
-    parsed = parse(function("read"), FILES, AGENTS, SEARCH, tool_choice=choice)
+    other = namespace("other", function("mcp__files__read"))
+    parsed = parse(function("read"), FILES, AGENTS, other, SEARCH, tool_choice=choice)
     found = parsed.request.body.get("tool_choice")
     assert (expected, offered) == (
         found["function"]["name"] if isinstance(found, dict) else found,
