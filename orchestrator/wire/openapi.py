@@ -71,6 +71,7 @@ _SCHEMAS: Json = {
             "attempts": {"type": "array", "items": _ref("Attempt")},
             "winner": _TEXT_OR_NULL, "cost_usd": _NUMBER_OR_NULL,
             "consensus": _ref("Consensus"),
+            "left_out": {"type": "array", "items": _TEXT, "description": "Of a response's request: what OpenAI alone runs"},
         },
         "request_id", "selector", "strategy", "attempts", "winner", "cost_usd",
         description="How the request was answered: every try, the winner, what it cost",
@@ -174,7 +175,7 @@ _SCHEMAS: Json = {
     "ResponseRequest": _object(
         {
             "model": _SELECTOR, "input": _TEXT, "instructions": _TEXT_OR_NULL, "stream": {"type": ["boolean", "null"]},
-            "max_output_tokens": _TOKENS, "temperature": _TEMPERATURE, "store": {"enum": [False, None]},
+            "max_output_tokens": _TOKENS, "temperature": _TEMPERATURE, "store": {"type": ["boolean", "null"]},
             "orchestrator": {"anyOf": [_ref("Choice"), {"type": "null"}]},
         },
         "model", "input",

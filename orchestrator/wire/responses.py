@@ -1,8 +1,10 @@
 """`POST /v1/responses`: OpenAI's newer shape on any provider (platform.openai.com/docs/api-reference/responses).
 
-Stateless: what would have to be kept (`store: true`, `previous_response_id`, `conversation`, `background`, templates) is
-refused by name; of tools speaks `orchestrator.wire.responses_tools`. A reasoning item carries what a model thought as
-`content`, and what it wants to see again of it as `encrypted_content`; given back, it reaches that model.
+Stateless: what would have to have been kept (`previous_response_id`, `conversation`, `background`, templates, references to
+items) is refused by name. `store: true` is not: it is OpenAI's default, which clients spell out that never refer to what was
+stored; the response says false. Of tools speaks `orchestrator.wire.responses_tools`, and of what means something to OpenAI
+alone `orchestrator.wire.responses_own`. A reasoning item carries what a model thought as `content`, and what it wants to see
+again of it as `encrypted_content`; given back, it reaches that model.
 """
 
 from __future__ import annotations
@@ -14,17 +16,19 @@ from orchestrator.asks import Answer
 from orchestrator.types import Json
 from orchestrator.wire.chat import ChatShape, take_head
 from orchestrator.wire.checks import RESPONSES, check_fields, check_schema, wrong
+from orchestrator.wire.responses_calls import CALLS, RESULTS, call_id_of, call_of
+from orchestrator.wire.responses_own import FIELDS, is_own_item
 from orchestrator.wire.responses_stream import ResponseEvents
-from orchestrator.wire.responses_tools import CALLS, RESULTS, call_id_of, call_of, tools_of
+from orchestrator.wire.responses_tools import Tools
 from orchestrator.wire.shape import Parsed
 
 _KEPT = ("previous_response_id", "conversation", "background", "prompt")
 """What would need a memory."""
 _HERE = frozenset(
     {"input", "instructions", "tools", "tool_choice", "text", "reasoning", "max_output_tokens", "store", "include"}
-    | {"truncation", "max_tool_calls", "stream_options", "top_logprobs", *_KEPT}
+    | {"truncation", "max_tool_calls", "stream_options", "top_logprobs", *_KEPT, *FIELDS}
 )
-"""Fields with another name or meaning in a chat completion; all others are passed on."""
+"""Fields with another name or meaning in a chat completion, or none; all others are passed on."""
 
 _OWN = {"messages": "input", "max_completion_tokens": "max_output_tokens", "response_format": "text.format"}
 
@@ -38,25 +42,31 @@ class ResponsesShape(ChatShape):
         for name in _KEPT:
             if data.get(name):
                 raise wrong(name, "cannot be used: nothing is kept here; send the whole conversation as 'input'")
-        if data.get("store"):
-            raise wrong("store", "cannot be true: nothing is kept here; leave it out, or say false")
         check_fields(data, RESPONSES)
         chat = {name: value for name, value in data.items() if name not in _HERE}
-        chat["messages"] = _messages(data)
+        tools = Tools(data)
+        chat["messages"] = _messages(data, tools)
         if (limit := data.get("max_output_tokens")) is not None:
             chat["max_completion_tokens"] = limit
         if data.get("top_logprobs"):
             chat |= {"logprobs": True, "top_logprobs": data["top_logprobs"]}
-        chat |= tools_of(data)
+        chat |= tools.chat
+        if not tools.chat:
+            chat.pop("parallel_tool_calls", None)  # refused by OpenAI where there are no tools
         chat |= _format(data)
-        return head.asks(chat, ResponsesSpeaker(data, told=head.stream))
+        return head.asks(chat, ResponsesSpeaker(data, tools, told=head.stream))
 
     def error(self, status: int, error: Json) -> Json:
         """See `Shape.error`: what a chat completion calls otherwise has its name of here."""
         return super().error(status, {**error, "param": _OWN.get(error["param"], error["param"])})
 
 
-def _messages(data: Json) -> list[Json]:
+_NO_REFERENCE = """\
+is 'item_reference': nothing is kept here that it could refer to; send the items themselves. The AI SDK does so with \
+providerOptions: {openai: {store: false}}, or asks for chat completions with openai.chat(...)"""
+
+
+def _messages(data: Json, tools: Tools) -> list[Json]:
     messages: list[Json] = []
     instructions = data.get("instructions")
     if instructions is not None:
@@ -69,6 +79,7 @@ def _messages(data: Json) -> list[Json]:
     if not isinstance(given, list) or not given:
         raise wrong("input", "has to be text, or a list of at least one item")
     thoughts: list[Json] = []
+    instructed = len(messages)
     for position, item in enumerate(given):
         where = f"input[{position}]"
         if not isinstance(item, dict):
@@ -79,16 +90,20 @@ def _messages(data: Json) -> list[Json]:
         if kind == "reasoning":
             thoughts += _thoughts(item)
         elif kind in CALLS:
-            _turn(messages, thoughts).setdefault("tool_calls", []).append(call_of(item, where))
+            _turn(messages, thoughts).setdefault("tool_calls", []).append(call_of(item, where, tools))
         elif kind in RESULTS:
             content = _content(item.get("output"), f"{where}.output")
             messages.append({"role": "tool", "tool_call_id": call_id_of(item, where), "content": content})
         elif kind == "message":
             _message(item, where, messages, thoughts)
+        elif is_own_item(kind):
+            tools.left_out.append(f"{where}: {kind} means something to OpenAI alone")
+        elif kind == "item_reference":
+            raise wrong(f"{where}.type", _NO_REFERENCE)
         else:
-            raise wrong(
-                f"{where}.type", f"is {kind!r}: nothing is kept here that it could refer to, and no such tool is run"
-            )
+            raise wrong(f"{where}.type", f"is {kind!r}, which is no kind of item that is known here")
+    if len(messages) == instructed:
+        raise wrong("input", "has no item that says something to a model")
     return messages
 
 
@@ -99,7 +114,8 @@ def _message(item: Json, where: str, messages: list[Json], thoughts: list[Json])
         turn = _turn(messages, thoughts)
         turn["content"] = (turn["content"] or "") + text
     elif role in ("user", "system", "developer"):
-        messages.append({"role": role, "content": content})
+        # OpenAI takes either for the other; most providers know one alone.
+        messages.append({"role": "system" if role == "developer" else role, "content": content})
     else:
         raise wrong(f"{where}.role", "has to be user, assistant, system or developer")
 

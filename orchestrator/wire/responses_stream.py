@@ -11,7 +11,8 @@ import orjson
 from orchestrator.asks import Answer
 from orchestrator.dialects.messages import count
 from orchestrator.types import Json
-from orchestrator.wire.responses_tools import CALLS, begun, ended, kinds_of
+from orchestrator.wire.responses_calls import CALLS, begun, ended
+from orchestrator.wire.responses_tools import Tools
 from orchestrator.wire.shape import sse
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -20,8 +21,9 @@ _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"
 class ResponseEvents:
     """The response as far as it has come. `begin`, then `take` each delta, then `finished`."""
 
-    def __init__(self, asked: Json, *, told: bool) -> None:
+    def __init__(self, asked: Json, tools: Tools, *, told: bool) -> None:
         self._asked = asked
+        self._tools = tools
         self._told = told
         """Whether events are wanted; a whole response needs none."""
         self._response: Json = {}
@@ -30,7 +32,6 @@ class ResponseEvents:
         self._sequence = 0
         self._open: str | None = None
         """What the item is that grows: reasoning, message, or a tool call's index."""
-        self._kinds = kinds_of(asked.get("tools"))
         self._calls: dict[str, int] = {}
         """The place of each call among the items."""
         self._arguments: dict[int, str] = {}
@@ -60,7 +61,9 @@ class ResponseEvents:
         # Of a response's own error, OpenAI names few kinds; the event that follows has ours.
         inner = {"code": "rate_limit_exceeded" if limited else "server_error", "message": error.get("message")}
         response = {**self._response, "status": "failed", "error": inner}
-        self._event("response.failed", response=response | ({} if report is None else {"orchestrator": report}))
+        if report is not None:
+            response["orchestrator"] = self._with_left_out(report)
+        self._event("response.failed", response=response)
         said = {name: error.get(name) for name in ("code", "message", "param")}
         self._event("error", error=error, **said)
         return self._taken()
@@ -86,7 +89,7 @@ class ResponseEvents:
             "previous_response_id": None,
             "parallel_tool_calls": asked.get("parallel_tool_calls") is not False,
             "tool_choice": asked.get("tool_choice") or "auto",
-            "tools": asked.get("tools") or [],
+            "tools": self._tools.given,
             "text": asked.get("text") or {"format": {"type": "text"}},
             "reasoning": asked.get("reasoning") or {"effort": None, "summary": None},
             "truncation": "disabled",
@@ -133,9 +136,12 @@ class ResponseEvents:
             "incomplete_details": {"reason": incomplete} if incomplete else None,
             "usage": _usage(usage),
             "provider": answer.provider,
-            "orchestrator": answer.report,
+            "orchestrator": self._with_left_out(answer.report),
         }
         return self._response
+
+    def _with_left_out(self, report: Json) -> Json:
+        return {**report, "left_out": self._tools.left_out} if self._tools.left_out else report
 
     @property
     def _output(self) -> list[Json]:
@@ -190,9 +196,8 @@ class ResponseEvents:
         function = call.get("function")
         function = function if isinstance(function, dict) else {}
         if name not in self._calls:
-            called = function.get("name")
-            kind = self._kinds.get(str(called), "function_call")
-            self._add(name, kind, call_id=call.get("id"), **begun(kind, called))
+            called = self._tools.called(function.get("name"))
+            self._add(name, called.kind, call_id=call.get("id"), **begun(called))
             self._calls[name] = len(self._output) - 1
             self._arguments[self._calls[name]] = ""
         if isinstance(arguments := function.get("arguments"), str) and arguments:

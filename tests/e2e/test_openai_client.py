@@ -98,9 +98,10 @@ async def test_a_streamed_chat_completion(client: openai.AsyncOpenAI) -> None:
 
 @cell(RESPONSES, "text")
 async def test_a_response(client: openai.AsyncOpenAI) -> None:
-    """Text, counts, and what the endpoint adds."""
-    response = await client.responses.create(model="sim/echo", input=HI, instructions="be brief", store=False)
+    """Text, counts, and what the endpoint adds; nothing is kept, also where that is asked for."""
+    response = await client.responses.create(model="sim/echo", input=HI, instructions="be brief", store=True)
     assert (HI, "completed") == (response.output_text, response.status)
+    assert False is (response.model_extra or {})["store"]
     assert response.usage is not None
     assert (2, "sim") == (response.usage.output_tokens, (response.model_extra or {})["provider"])
 
@@ -273,8 +274,8 @@ async def test_errors_of_responses(client: openai.AsyncOpenAI) -> None:
     """By the client's own exceptions; a stream that is cut raises, after `response.failed`."""
     with pytest.raises(openai.NotFoundError, match="tier:fallback"):
         await client.responses.create(model="tier:falback", input=HI)
-    with pytest.raises(openai.BadRequestError, match="store"):
-        await client.responses.create(model="sim/chat", input=HI, store=True)
+    with pytest.raises(openai.BadRequestError, match="nothing is kept here"):
+        await client.responses.create(model="sim/chat", input=HI, previous_response_id="resp_1")
     events = await client.responses.create(model="up/cut-2", input=HI, stream=True)
     seen: list[Any] = []
     with pytest.raises(openai.APIError, match="cut"):

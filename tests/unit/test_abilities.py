@@ -39,7 +39,7 @@ def test_a_row_says_something_that_can_be(provider: str, model: str, row: ModelO
         ("openai", "gpt-5.9-next", ModelOptions()),
         ("openai", "gpt-4o-audio-preview", ModelOptions()),
         ("anthropic", "claude-opus-4-6", ModelOptions(False, True, True, True, 1_000_000, 128_000)),
-        ("anthropic", "claude-opus-9", ModelOptions(tools=True, images=True, max_tokens=32_000)),
+        ("anthropic", "claude-opus-9", ModelOptions(tools=True, images=True)),
         ("anthropic", "claude-opus-4-20250514", ModelOptions(True, True, True, None, 200_000, 32_000)),
         ("groq", "llama-3.3-70b-versatile", ModelOptions(True, True, None, None, 131_072, 32_768)),
         ("gemini", "gemini-3.8-flash", ModelOptions(None, True, True, True, 1_048_576, 65_536)),
@@ -64,4 +64,4 @@ def test_the_configuration_goes_over_it() -> None:
     assert ModelOptions(False, False, True, True, 1_000_000, 128_000) == provider.options_of("claude-sonnet-5")
     assert ModelOptions(False, False, True, True, 5, 128_000) == provider.options_of("claude-opus-4-6")
     assert ModelOptions(False, False, False, True, 5, 128_000) == provider.options_of("claude-opus-5")
-    assert ModelOptions(None, False, True, None, 5, 32_000) == provider.options_of("claude-opus-9")
+    assert ModelOptions(None, False, True, None, 5, None) == provider.options_of("claude-opus-9")

@@ -97,6 +97,8 @@ SHELL_CALL = {
     "type": "local_shell_call", "id": "lsh_1", "call_id": "c2", "status": "completed",
     "action": {"type": "exec", "command": ["ls", "-l"], "env": {}, "working_directory": "/tmp", "user": None},
 }  # fmt: skip
+WAIT = {"type": "function", "name": "wait_agent", "description": "Waits.", "strict": False,
+        "parameters": {"type": "object", "properties": {"id": {"type": "string"}}}}  # fmt: skip
 CODEX: Json = {
     "model": "up/ok",
     "instructions": "You are a coding agent.",
@@ -116,6 +118,9 @@ CODEX: Json = {
                         "additionalProperties": False}},
         PATCH,
         {"type": "local_shell"},
+        {"type": "namespace", "name": "multi_agent_v1", "description": "Agents.",
+         "tools": [{**WAIT, "name": "spawn_agent", "description": "Begins."}, WAIT]},
+        {"type": "web_search", "external_web_access": False},
     ],
     "tool_choice": "auto",
     "parallel_tool_calls": True,
@@ -124,6 +129,7 @@ CODEX: Json = {
     "stream": True,
     "include": ["reasoning.encrypted_content"],
     "prompt_cache_key": "0199a213-81c0-7800-8aa1-bbab2a035a53",
+    "client_metadata": {"x-codex-installation-id": "5e1f"},
     "text": {"verbosity": "low"},
 }  # fmt: skip
 
@@ -133,20 +139,22 @@ def codex(**more: Any) -> Parsed:
 
 
 async def test_codex(stack: Stack) -> None:
-    """Its request is answered, by events that the official client knows."""
+    """Its request is answered, by events that the official client knows; what it got without is said at the end."""
     answer = await stack.http.post("/v1/responses", json=CODEX)
     assert 200 == answer.status_code
     event: TypeAdapter[Any] = TypeAdapter(types.ResponseStreamEvent)
     events = [event.validate_json(part.split("data: ")[1]) for part in answer.text.split("\n\n") if "data: " in part]
     assert ("response.created", "response.completed") == (events[0].type, events[-1].type)
-    assert "alpha beta gamma" == events[-1].response.output_text
+    assert ("alpha beta gamma", ["tools[4]: web_search is run by OpenAI alone"]) == (
+        events[-1].response.output_text, events[-1].response.orchestrator["left_out"],
+    )  # fmt: skip
 
 
 def test_what_a_provider_gets_of_codex() -> None:
-    """Calls of custom tools and of the shell, and their results, are those of functions."""
+    """Calls of custom tools and of the shell, and their results, are those of functions; developers are the system."""
     body = codex().request.body
     turn, shell = body["messages"][3], body["messages"][5]
-    assert ["system", "developer", "user", "assistant", "tool", "assistant", "tool"] == [
+    assert ["system", "system", "user", "assistant", "tool", "assistant", "tool"] == [
         m["role"] for m in body["messages"]
     ]
     assert ("apply_patch", {"input": "*** Begin"}) == (
@@ -157,7 +165,7 @@ def test_what_a_provider_gets_of_codex() -> None:
         shell["tool_calls"][0]["function"]["name"], orjson.loads(shell["tool_calls"][0]["function"]["arguments"]),
     )  # fmt: skip
     assert {"role": "tool", "tool_call_id": "c2", "content": "total 0"} == body["messages"][6]
-    function, patch, local = (tool["function"] for tool in body["tools"])
+    function, patch, local, spawn, wait = (tool["function"] for tool in body["tools"])
     assert {**function, "type": "function"} == CODEX["tools"][0]
     assert ("apply_patch", ["input"]) == (patch["name"], patch["parameters"]["required"])
     assert (
@@ -165,6 +173,8 @@ def test_what_a_provider_gets_of_codex() -> None:
         == (patch["description"])
     )
     assert ("local_shell", ["command"]) == (local["name"], local["parameters"]["required"])
+    assert ("multi_agent_v1__spawn_agent", "Agents.\n\nBegins.") == (spawn["name"], spawn["description"])
+    assert {**wait, "type": "function", "name": "wait_agent"} == WAIT
     rest = {name: value for name, value in body.items() if name not in ("messages", "tools")}
     assert {
         "tool_choice": "auto", "parallel_tool_calls": True, "reasoning_effort": "medium", "verbosity": "low",
@@ -176,6 +186,9 @@ CALLED: dict[str, tuple[str, str, Json]] = {
     "a function": ("shell_command", '{"command":"ls"}', {"type": "function_call", "arguments": '{"command":"ls"}'}),
     "a custom tool": ("apply_patch", '{"input":"*** Begin"}', {"type": "custom_tool_call", "input": "*** Begin"}),
     "a custom tool, its input as it is": ("apply_patch", "*** Begin", {"type": "custom_tool_call", "input": "*** Begin"}),
+    "a function in a namespace": (
+        "multi_agent_v1__wait_agent", '{"id":"a"}',
+        {"type": "function_call", "namespace": "multi_agent_v1", "arguments": '{"id":"a"}'}),
     "the shell": (
         "local_shell", '{"command":["ls",1],"timeout_ms":9}',
         {"type": "local_shell_call", "action": {"type": "exec", "command": ["ls", "1"], "env": {}, "timeout_ms": 9}}),
@@ -217,16 +230,6 @@ def test_allowed_tools() -> None:
     body = codex(tool_choice={"type": "allowed_tools", "mode": "required", "tools": allowed}).request.body
     assert ["apply_patch", "local_shell"] == [tool["function"]["name"] for tool in body["tools"]]
     assert "required" == body["tool_choice"]
-
-
-@pytest.mark.parametrize(
-    "kind", ["web_search", "web_search_preview", "file_search", "code_interpreter", "mcp", "image_generation"]
-)
-def test_what_openai_would_run_is_refused(kind: str) -> None:
-    """By its name, and where it stands."""
-    with pytest.raises(Refused, match=kind) as refused:
-        codex(tools=[*CODEX["tools"], {"type": kind}])
-    assert "tools[3].type" == refused.value.param
 
 
 WRONG: dict[str, tuple[Json, str]] = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_type_hints
 
 import openai.types.responses as types
 import orjson
 import pytest
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 from pydantic import TypeAdapter
 
 from orchestrator.asks import Answer
@@ -29,7 +30,8 @@ def parse(**body: Any) -> Parsed:
 
 ITEMS: dict[str, tuple[Any, list[dict[str, Any]]]] = {
     "text": ("x", [{"role": "user", "content": "x"}]),
-    "a message": ([{"role": "developer", "content": "x"}], [{"role": "developer", "content": "x"}]),
+    "a message": ([{"role": "system", "content": "x"}], [{"role": "system", "content": "x"}]),
+    "a developer": ([{"role": "developer", "content": "x"}], [{"role": "system", "content": "x"}]),
     "one part": ([{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]}],
                  [{"role": "user", "content": "x"}]),
     "parts": (
@@ -71,6 +73,7 @@ def test_other_fields() -> None:
     """By their names in a chat completion; the unknown ones as they are."""
     schema = {"type": "object"}
     parsed = parse(
+        client_metadata={"a": "b"}, metadata={"c": "d"}, context_management=[{"type": "compaction"}],
         instructions="be brief", max_output_tokens=5, temperature=0.5, reasoning={"effort": "low"}, future=1, user="john",
         text={"format": {"type": "json_schema", "name": "n", "schema": schema, "strict": True}, "verbosity": "low"},
         tools=[{"type": "function", "name": "f", "parameters": schema, "strict": True}], store=False, top_logprobs=2,
@@ -93,7 +96,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a conversation": ({"conversation": "c"}, "conversation"),
     "later": ({"background": True}, "background"),
     "a template": ({"prompt": {"id": "p"}}, "prompt"),
-    "kept": ({"store": True}, "store"),
     "no input": ({"input": None}, "input"),
     "an item that is none": ({"input": ["x"]}, "input[0]"),
     "a reference": ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
@@ -104,7 +106,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a text without": ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input[0].content[0]"),
     "instructions": ({"instructions": 3}, "instructions"),
     "tools": ({"tools": "x"}, "tools"),
-    "a tool of OpenAI's": ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+    "a tool that nobody knows": ({"tools": [{"type": "teleport"}]}, "tools[0].type"),
+    "an item that nobody knows": ({"input": [{"role": "user", "content": "x"}, {"type": "teleport"}]}, "input[1].type"),
+    "an item whose kind is none": ({"input": [{"type": 3}]}, "input[0].type"),
+    "nothing that a model reads": ({"instructions": "be brief", "input": [{"type": "compaction"}]}, "input"),
     "a limit": ({"max_output_tokens": 0}, "max_output_tokens"),
 }  # fmt: skip
 
@@ -160,15 +165,47 @@ def test_an_answer(name: str) -> None:
         )  # fmt: skip
 
 
-def test_a_stream_that_fails() -> None:
-    """Known events to the end, also when nothing had been said."""
-    said = parse(stream=True).speaker.failed({"message": "gone", "code": "stream_cut", "param": None}, REPORT)
+def test_fields_of_a_response_alone_reach_nobody() -> None:
+    """Those that the official client has for a response and not for a chat completion."""
+    ours = set(get_type_hints(types.response_create_params.ResponseCreateParamsBase))
+    chats = set(get_type_hints(CompletionCreateParamsBase))
+    asked = dict.fromkeys(ours - {"model", "input"})
+    assert set() == set(parse(**asked).request.body) - chats
+
+
+@pytest.mark.parametrize("store", [True, False, None])
+def test_nothing_is_kept(store: bool | None) -> None:
+    """Whatever is asked for, and the response says so; no provider is asked to keep it."""
+    parsed = parse(store=store, metadata={"a": "b"})
+    assert {"messages": [{"role": "user", "content": "x"}]} == parsed.request.body
+    body = completion("m")
+    whole = parsed.speaker.whole(body, Answer(Reply(body, "m"), REPORT, "first", "p", "m"))
+    assert (False, {"a": "b"}, REPORT) == (whole["store"], whole["metadata"], whole["orchestrator"])
+
+
+def test_a_reference_says_the_way_out() -> None:
+    """Also for the AI SDK, which refers to items because it believes them kept."""
+    with pytest.raises(Refused, match=r"send the items themselves.*store: false.*openai\.chat"):
+        parse(input=[{"role": "user", "content": "x"}, {"type": "item_reference", "id": "msg_1"}])
+
+
+def test_without_tools_there_is_nothing_to_choose() -> None:
+    """What speaks of tools alone is not sent without them: OpenAI's chat completions refuse it."""
+    body = parse(tools=[], tool_choice="auto", parallel_tool_calls=True).request.body
+    assert {"messages"} == set(body)
+
+
+@pytest.mark.parametrize("report", [REPORT, None])
+def test_a_stream_that_fails(report: dict[str, Any] | None) -> None:
+    """Known events to the end, also when nothing had been said; with the report, if there is one."""
+    said = parse(stream=True).speaker.failed({"message": "gone", "code": "stream_cut", "param": None}, report)
     events = [orjson.loads(part.split(b"data: ")[1]) for part in said.split(b"\n\n") if part]
     assert ["response.created", "response.in_progress", "response.failed", "error"] == [
         event["type"] for event in events
     ]
     for event in events:
         EVENTS.validate_python(event)
+    assert report == events[2]["response"].get("orchestrator")
     assert ("server_error", "stream_cut", "gone") == (
         events[2]["response"]["error"]["code"], events[3]["code"], events[3]["message"],
     )  # fmt: skip
