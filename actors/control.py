@@ -39,6 +39,8 @@ class Control:
 
     def __init__(self, path: str) -> None:
         self._live = Live(path)
+        self._reading = asyncio.Lock()
+        """Threads read one after the other: a look, a reload that was asked for, what a coordinator brings."""
         self._changed = asyncio.Event()
         self._counters: dict[str, tuple[float, Counters]] = {}
         """By coordinator, with when it last asked."""
@@ -54,9 +56,15 @@ class Control:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            # Reading may take a while (a second for the largest); polls go on meanwhile.
-            if await asyncio.to_thread(self._live.look):
-                self._publish()
+            try:
+                # Reading may take a while (a second for the largest); polls go on meanwhile.
+                async with self._reading:
+                    changed = await asyncio.to_thread(self._live.look)
+                if changed:
+                    self._publish()
+            except Exception:
+                # Whatever it was, the last good configuration stays, and the next look may fare better.
+                _log.exception("the configuration could not be looked at")
             now_s = time.monotonic()
             for name in [name for name, (asked_s, _) in self._counters.items() if now_s - asked_s > GONE_S]:
                 self._former.add(self._counters.pop(name)[1])
@@ -112,7 +120,9 @@ class Control:
 
     async def restore(self, snapshot: Snapshot) -> None:
         """The last good snapshot, from a coordinator; taken as far as there is none here."""
-        if await asyncio.to_thread(self._live.restore, snapshot):
+        async with self._reading:
+            changed = await asyncio.to_thread(self._live.restore, snapshot)
+        if changed:
             self._publish()
 
     async def drain(self, limit_s: float) -> bool:
@@ -137,7 +147,9 @@ class Control:
 
     async def reload(self) -> Reloaded:
         """Reads the file now."""
-        if await asyncio.to_thread(self._live.reload):
+        async with self._reading:
+            changed = await asyncio.to_thread(self._live.reload)
+        if changed:
             self._publish()
         snapshot = self._live.snapshot
         version = 0 if snapshot is None else snapshot.version

@@ -110,9 +110,6 @@ class Coordinator:
     async def _answer(self, ask: Ask, sink: Sink | None) -> Answer:
         route = self._selectors.resolve(ask.selector, ask.override, ask.user)
         world = _World(self, self._clock, ask)
-        for inner in world.may_come_to(route):
-            if inner.strategy.name == "hedge":
-                self.turns(inner).budget.deposit(self._clock())
         try:
             run = await drive(
                 plan(route, ask.request, world),
@@ -208,6 +205,10 @@ class _World:
         self._begun: list[str] = []
         self._refused: set[Turns] = set()
 
+    def asked(self, route: Route) -> None:
+        """See `World`."""
+        self._coordinator.turns(route).budget.deposit(self._clock())
+
     def may_hedge(self, route: Route) -> bool:
         """See `World`."""
         turns = self._coordinator.turns(route)
@@ -251,16 +252,6 @@ class _World:
     def _arm(self, split: Strategy) -> str:
         unit = self._ask.user if split.unit == "user" else None
         return choose(split.arms, split.seed, self._ask.request_id if unit is None else unit)
-
-    def may_come_to(self, route: Route) -> Iterator[Route]:
-        """The route and every route below, save those of arms that are not asked."""
-        yield route
-        members = route.members
-        if route.strategy.name == "split":
-            members = (members[[*route.strategy.arms].index(self._arm(route.strategy))],)
-        for member in members:
-            if isinstance(member, Route):
-                yield from self.may_come_to(member)
 
     def end(self) -> None:
         """The request has ended."""

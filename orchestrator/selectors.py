@@ -135,10 +135,7 @@ class Selectors:
             weights = {one.selector: strategy.weights.get(name, 1.0) for name, one in zip(models, routes, strict=False)}
             strategy = replace(strategy, weights=weights)
         route = Route("", strategy, tuple(r.members[0] if r.strategy is _FIRST else r for r in routes))
-        # Those that vote are asked `samples` times.
-        count = sum(1 for one in routes[: len(models)] for _ in one.leaves()) * strategy.samples
-        count += sum(1 for one in routes[len(models) :] for _ in one.leaves())
-        if count > MAX_CANDIDATES:
+        if (count := route.calls()) > MAX_CANDIDATES:
             raise BadChoice(where, f"comes to {count} models with its tiers; at most {MAX_CANDIDATES}")
         return route
 
@@ -150,7 +147,9 @@ class Selectors:
         listed = self.listed()
         if selector.startswith("user:"):
             user = selector.rpartition(":")[0]
-            reason = reason or left_out.get(user, "")
+            # What is wrong with it is for its user and the platform to read, not for whoever asks.
+            broken = user in left_out and not reason
+            reason = "the file of its user has a mistake: GET /admin/config says which" if broken else reason
             listed = [name for name in self._experiments if name.startswith(f"{user}:")] or [*self._experiments][
                 :COMPARED
             ]

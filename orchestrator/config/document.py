@@ -33,6 +33,7 @@ _IN_TEXT = re.compile(r"\$\{([^{}\n'\"]*)\}")
 _OPEN, _CLOSE = "\uf8f0", "\uf8f1"
 """Stand for the braces of a variable while YAML looks at the document (from the private use area)."""
 _MERGE = "tag:yaml.org,2002:merge"
+_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp"))
 
 
 def clean(text: str, limit: int = 80) -> str:
@@ -154,10 +155,14 @@ class Document:
             return self._mapping(loader, node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self._convert(loader, item, (*path, i)) for i, item in enumerate(node.value)]
+        if node.tag not in _TAGS:
+            self._note(line, path, f"has the tag '{clean(node.tag, 60)}', which means nothing here; leave it out")
+            return None
         try:
             value = loader.construct_object(node, deep=True)
             return self._fill(_put_back(value) if isinstance(value, str) else value, path)
-        except (ValueError, OverflowError):  # a date in month 13, a number of 5,000 digits
+        # A date in month 13, a number of 5,000 digits; with a tag (`!!bool maybe`) anything may come where it does not fit.
+        except (ValueError, OverflowError, LookupError, AttributeError, TypeError):
             self._note(line, path, f"'{clean(_put_back(node.value))}' cannot be read; put it in quotes if it is text")
             return None
 

@@ -305,6 +305,12 @@ class Tier:
     models: tuple[str, ...]
 
     @property
+    def asked(self) -> tuple[str, ...]:
+        """Whom a request may come to at the most: each that votes for each sample, a judge in both orders."""
+        judge = (self.strategy.judge,) if self.strategy.judge is not None and self.strategy.method == "judge" else ()
+        return (*self.models * self.strategy.samples, *self.strategy.helpers, *judge)
+
+    @property
     def members(self) -> tuple[str, ...]:
         """The members of its route: the models, then those that help to decide between their answers."""
         return (*self.models, *self.strategy.helpers)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from orchestrator.config.settings import Strategy
 from orchestrator.config.votes import Wrong, read_votes
 from orchestrator.resilience.latency import SHARES
@@ -87,6 +89,12 @@ def _wrong_params(body: Mapping[str, Any]) -> Wrong | None:
         given = body.get(key, {})
         if not isinstance(given, dict):
             return Wrong(key, "has to be a mapping of request parameters")
+        try:
+            orjson.dumps(given)
+        except TypeError:
+            return Wrong(
+                key, "has a value that JSON does not have, such as a number beyond 64 bits; quote it if it is text"
+            )
         if reserved := RESERVED & given.keys():
             return Wrong(key, f"may not set {', '.join(sorted(reserved))}: that is the request's own")
     return None

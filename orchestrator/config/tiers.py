@@ -226,7 +226,7 @@ class Tiers:
             if selector not in sizes:
                 found = 0
                 tier = tiers.get(selector)
-                for member in () if tier is None else (*tier.models * tier.strategy.samples, *tier.strategy.helpers):
+                for member in () if tier is None else tier.asked:
                     found += size(member, (*trail, selector)) if member.startswith("tier:") else 1
                 if found > MAX_CANDIDATES:
                     wrong(selector, f"comes to {found} models with its nested tiers; at most {MAX_CANDIDATES}")

@@ -68,8 +68,10 @@ class Folder:
             return changed
         for user, signature in listed.items():
             if signature != self._done.get(user) and (at_once or signature == self._seen.get(user)):
-                document = _document(f"{self.path}/{user}.yaml")
-                if _signature(f"{self.path}/{user}.yaml") == signature:  # else somebody is writing it
+                path = f"{self.path}/{user}.yaml"
+                document, read = _document(path)
+                # Else somebody is writing it, or what was opened is not what was looked at.
+                if read == signature == _signature(path):
                     self.files[user], self._done[user] = document, signature
                     changed = True
         for user in [user for user in self.files if user not in listed and (at_once or user not in self._seen)]:
@@ -112,24 +114,30 @@ class Folder:
 def _signature(path: str) -> Signature | None:
     """What changes with a file; None: it is no file, or not to be seen."""
     try:
-        found = os.stat(path)
+        return _of_stat(os.stat(path))
     except OSError:
         return None
+
+
+def _of_stat(found: os.stat_result) -> Signature | None:
     return (found.st_mtime_ns, found.st_size, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
-def _document(path: str) -> Document:
-    """A user's file, parsed; its problems say why it could not be."""
+def _document(path: str) -> tuple[Document, Signature | None]:
+    """A user's file, parsed, and what was read, by its signature; its problems say why it could not be."""
     document = Document(path, {}, lambda _: False, variables=False)
+    read: Signature | None = None
     try:
         # Should something else have taken its place since it was listed, it is not waited for.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            read = _of_stat(os.fstat(file.fileno()))
             document.read(file.read(MAX_BYTES + 1))
     except OSError as error:
+        read = _signature(path)
         document.problem((), f"cannot be read: {error.strerror}")
     except TooManyProblems:
         document.data = None
-    return document
+    return document, read
 
 
 def read_user(

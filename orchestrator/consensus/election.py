@@ -15,9 +15,11 @@ import orjson
 from orchestrator.config.settings import Extract
 from orchestrator.consensus import normal
 from orchestrator.consensus.ballot import ABSENT, Result, Vote, by_field, fields_settled, settled, standings
-from orchestrator.consensus.extract import extract, object_of, text_of
+from orchestrator.consensus.extract import extract, is_cut, object_of, text_of
 from orchestrator.types import Json
 
+_NULL = "\x00null"
+"""The key of null, which is no text."""
 _CALLS = "\x00calls"
 """The one field of a structured answer that calls tools instead."""
 
@@ -127,10 +129,12 @@ class Fields:
         if message.get("tool_calls"):
             calls = extract(body, "text")
             return None if calls is None else Ballot({_CALLS: calls.key}, calls.shown)
-        found = object_of(text_of(message))
+        found = None if is_cut(body) else object_of(text_of(message))
         if found is None:
             return None
-        return Ballot({name: normal.value(value) or "null" for name, value in found.items()}, found)
+        return Ballot(
+            {name: _NULL if value is None else str(normal.value(value)) for name, value in found.items()}, found
+        )
 
     def result(
         self, cast: Sequence[Cast], outstanding: Mapping[int, float], quorum: float, *, best: bool
@@ -158,7 +162,10 @@ class Fields:
 
     def support(self, cast: Sequence[Cast]) -> float:
         """See `Election.support`."""
-        return min((standings(votes)[0].weight for votes in by_field(_rows(cast)).values()), default=0.0)
+        fields = by_field(_rows(cast)).values()
+        # Answers without any field agree on that.
+        least = math.fsum(one.weight for one in cast)
+        return min((standings(votes)[0].weight for votes in fields), default=least)
 
     def agreement(self, cast: Sequence[Cast], ballot: Ballot | None) -> float:
         """See `Election.agreement`."""

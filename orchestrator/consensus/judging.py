@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 
 from orchestrator.config.settings import Extract
-from orchestrator.consensus.extract import extract
+from orchestrator.consensus.extract import calls_of, extract, text_of
 from orchestrator.types import Json, Request
 
 _JUDGE = (
@@ -29,14 +29,16 @@ _MERGE = (
 def shuffled(count: int, request: Request) -> list[int]:
     """An order of the answers: the same for the same conversation, so that a run can be repeated."""
     order = list(range(count))
-    random.Random(repr(request.body["messages"])[:10_000]).shuffle(order)  # noqa: S311 - an order, no secret
+    random.Random(_text(request.body["messages"][-1])[-2_000:]).shuffle(order)  # noqa: S311 - an order, no secret
     return order
 
 
 def judging(request: Request, answers: Sequence[str]) -> Request:
     """Asks which of the answers is the best."""
-    # Nothing but the question: what a caller set for the answer (length, format, tools) would be in a judge's way.
-    return _derived(request, {}, _JUDGE.format(count=len(answers)), answers)
+    # Nothing but the question: what a caller set for the answer (length, format, tools) would be in a judge's way. Without
+    # tools, some providers refuse turns that call them or bring their results: these are told in words.
+    told = request._replace(body={"messages": _told(request.body["messages"])})
+    return _derived(told, {}, _JUDGE.format(count=len(answers)), answers)
 
 
 def merging(request: Request, answers: Sequence[str]) -> Request:
@@ -46,7 +48,9 @@ def merging(request: Request, answers: Sequence[str]) -> Request:
 
 
 def _derived(request: Request, body: Json, instruction: str, answers: Sequence[str]) -> Request:
-    shown = "\n\n".join(f'<answer number="{i}">\n{text}\n</answer>' for i, text in enumerate(answers, 1))
+    # An answer must not be able to end itself and begin another.
+    whole = [text.replace("</answer", "<\\/answer").replace("<answer", "<\\answer") for text in answers]
+    shown = "\n\n".join(f'<answer number="{i}">\n{text}\n</answer>' for i, text in enumerate(whole, 1))
     said = f"{instruction}\n\n{shown}"
     messages = list(request.body["messages"])
     last = messages[-1]
@@ -65,6 +69,28 @@ def _derived(request: Request, body: Json, instruction: str, answers: Sequence[s
 def picked(body: Json, count: int) -> int | None:
     """The place of the answer that a judge names, from 0; None where it names none."""
     found = extract(body, Extract(json="best")) or extract(body, Extract(number="last"))
-    if found is None or not found.key.isdecimal() or not 1 <= int(found.key) <= count:
+    if found is None or not found.key.isdecimal() or len(found.key) > 3 or not 1 <= int(found.key) <= count:
         return None
     return int(found.key) - 1
+
+
+def _text(message: Json) -> str:
+    return text_of(message) or str(message.get("content") or "")[:2_000]
+
+
+def _told(messages: Sequence[Json]) -> list[Json]:
+    """A conversation without calls of tools: what was called and what came of it in words."""
+    turns: list[Json] = []
+    for message in messages:
+        role, content = message.get("role"), message.get("content")
+        if calls := calls_of(message):
+            said = [text_of(message), *(f"[calls {one['name']} with {one['arguments']}]" for one in calls)]
+            content = "\n".join(text for text in said if text)
+        elif role in ("tool", "function"):
+            role, content = "user", f"[result of the call: {text_of(message)}]"
+        last = turns[-1] if turns else {}
+        if role == last.get("role") == "user" and isinstance(content, str) and isinstance(last["content"], str):
+            turns[-1] = {"role": "user", "content": f"{last['content']}\n{content}"}
+        else:
+            turns.append({"role": role, "content": content})
+    return turns

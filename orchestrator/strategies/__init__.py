@@ -24,6 +24,10 @@ from orchestrator.types import Failure, FailureKind, Finish, Json, Reply, Reques
 class World(Protocol):
     """What plans need to know of the world when they are made."""
 
+    def asked(self, route: Route, /) -> None:
+        """Told when a request has come to this route, a hedge: what its budget grows by."""
+        ...
+
     def may_hedge(self, route: Route, /) -> bool:
         """Asked before a hedge of this route is started, and charged to its budget; a no means waiting for what runs."""
         ...
@@ -47,6 +51,9 @@ class World(Protocol):
 
 class Freely:
     """No budget, and nothing known: for plans on their own."""
+
+    def asked(self, _route: Route) -> None:
+        """See `World`."""
 
     def may_hedge(self, _route: Route) -> bool:
         """See `World`."""
@@ -104,6 +111,7 @@ def _race(route: Route, names: Sequence[str], request: Request, _world: World) -
 
 
 def _hedge(route: Route, names: Sequence[str], request: Request, world: World) -> Plan:
+    world.asked(route)
     after_s = route.strategy.after_s
     if after_s is None:
         after_s = world.after_s(route, stream=request.stream)

@@ -7,15 +7,19 @@ counts, so one that goes by where an answer stands decides nothing: it comes to 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from typing import Any
 
+import orjson
+
+from orchestrator.consensus import normal
 from orchestrator.consensus.ballot import Result
 from orchestrator.consensus.election import Ballot
-from orchestrator.consensus.extract import text_of
+from orchestrator.consensus.extract import calls_of, text_of
 from orchestrator.consensus.judging import judging, merging, picked, shuffled
 from orchestrator.strategies.panel import Panel
 from orchestrator.strategies.plan import Event, Plan, Step, Verdict
-from orchestrator.types import Failure, Json, Reply
+from orchestrator.types import Failure, FailureKind, Json, Reply
 
 Asking = Generator[Step, Event, Verdict | None]
 
@@ -26,7 +30,7 @@ class _Deciding(Panel):
     Where there is one answer, or all say the same, there is nothing to decide, and nobody is asked.
     """
 
-    def _result(self) -> Result | None:
+    def _settled(self) -> Result | None:
         enough = self._strategy.quorum or len(self._voters)
         if len(self._replies) < enough and self._running:
             return None
@@ -57,13 +61,15 @@ class _Deciding(Panel):
         return Verdict(reply, call, consensus=self._report(None if cast is None else cast.ballot))
 
     def _texts(self, order: Sequence[int]) -> list[str]:
-        return [text_of(self._replies[place][1].body["choices"][0]["message"]) for place in order]
+        return [_said(self._replies[place][1].body["choices"][0]["message"]) for place in order]
 
-    def _stopped(self) -> tuple[int, ...]:
-        """What still runs is of no more use."""
-        stop = tuple(self._running)
-        self._running.clear()
-        return stop
+
+def _said(message: Json) -> str:
+    """What an answer says; of one that calls tools, which, and with what."""
+    calls = calls_of(message)
+    with suppress(RecursionError):
+        return orjson.dumps(normal.writable(calls)).decode() if calls else text_of(message)
+    return text_of(message)
 
 
 class Judged(_Deciding):
@@ -73,26 +79,30 @@ class Judged(_Deciding):
 
     def _decide(self, order: Sequence[int]) -> Asking:
         orders = (list(order), list(order)[::-1])
-        calls = tuple(self._call(self._judge, judging(self._request, self._texts(one))) for one in orders)
-        waiting = {call.id: one for call, one in zip(calls, orders, strict=True)}
-        step = Step(calls, self._stopped())
+        asked = [judging(self._request, self._texts(one)) for one in orders]
+        waiting = {(call := self._call(self._judge, request)).id: (which, call) for which, request in enumerate(asked)}
+        step = Step(tuple(call for _, call in waiting.values()), self._stopped())
         picks: list[int] = []
+        lost: set[int] = set()
         while waiting:
             event = yield step
-            self._now_s = event.at_s
             assert event.call is not None
-            one = waiting.pop(event.call)
-            pick = None
-            if isinstance(event.outcome, Reply):
-                pick = picked(event.outcome.body, len(one))
-            elif isinstance(event.outcome, Failure):
-                self._failures[self._judge] = event.outcome
+            self._now_s, step = event.at_s, Step()
+            (which, _), outcome = waiting.pop(event.call), event.outcome
+            assert isinstance(outcome, Reply | Failure)
+            if isinstance(outcome, Failure) and outcome.kind is FailureKind.POOL_LOST and which not in lost:
+                lost.add(which)
+                call = self._call(self._judge, asked[which])
+                waiting[call.id], step = (which, call), Step((call,))
+                continue
+            if isinstance(outcome, Failure):
+                self._failures[self._judge] = outcome
+            pick = picked(outcome.body, len(order)) if isinstance(outcome, Reply) else None
             if pick is None:
                 # One pick alone would go by where the answers stand. The other asking is stopped by whatever comes next.
                 self._running = dict.fromkeys(waiting, -1)
                 break
-            picks.append(one[pick])
-            step = Step()
+            picks.append(orders[which][pick])
         same = len(picks) == 2 and self._alike(*picks)
         self._verdict = {
             "model": self._names[self._judge],
@@ -110,11 +120,7 @@ class Synthesized(_Deciding):
     """A model writes one answer from all."""
 
     def _decide(self, order: Sequence[int]) -> Asking:
-        call = self._call(self._judge, merging(self._request, self._texts(order)))
-        event = yield Step((call,), self._stopped())
-        self._now_s = event.at_s
-        if not isinstance(event.outcome, Reply):
-            assert isinstance(event.outcome, Failure)
-            self._failures[self._judge] = event.outcome
+        call, outcome = yield from self._ask(self._judge, merging(self._request, self._texts(order)))
+        if isinstance(outcome, Failure):
             return None
-        return Verdict(event.outcome, call.id, consensus=self._report(self._election.read(event.outcome.body)))
+        return Verdict(outcome, call, consensus=self._report(self._election.read(outcome.body)))

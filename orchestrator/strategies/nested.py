@@ -43,6 +43,8 @@ class _Changes:
     start: list[Call] = field(default_factory=list)
     stop: list[int] = field(default_factory=list)
     commit: int | None = None
+    ended: list[tuple[int, Verdict]] = field(default_factory=list)
+    """Children that had nothing to start: the parent's call, and their verdicts, of which it has not been told."""
 
 
 class _Nest:
@@ -64,23 +66,39 @@ class _Nest:
 
     def run(self) -> Plan:
         changes = _Changes()
-        verdict = self._take(self._root, next(self._root.plan), None, 0.0, changes)
+        first = _begin(self._root.plan)
+        verdict = first if isinstance(first, Verdict) else self._take(self._root, first, None, 0.0, changes)
+        verdict = verdict or self._settle(0.0, changes)
         while verdict is None:
             wake_at_s = min(node.wake_at_s for node in (self._root, *self._nodes.values()))
             event = yield Step(tuple(changes.start), tuple(changes.stop), changes.commit, wake_at_s)
             changes = _Changes()
             if event.call is None:
                 verdict = self._wake(event, changes)
-                continue
-            node, call = self._owner[event.call]
-            if not isinstance(event.outcome, Opened):
-                del self._owner[event.call]
-            self._served_by[call if node.owner is None else node.owner] = event.call
-            verdict = self._send(node, event._replace(call=call), changes)
+            else:
+                node, call = self._owner[event.call]
+                if not isinstance(event.outcome, Opened):
+                    del self._owner[event.call]
+                self._served_by[call if node.owner is None else node.owner] = event.call
+                verdict = self._send(node, event._replace(call=call), changes)
+            verdict = verdict or self._settle(event.at_s, changes)
         served_by = None if verdict.call is None else self._served_by.get(verdict.call)
         # A vote of the parent's own says more than that of the member which it came to.
         within = None if verdict.call is None else self._consensus.get(verdict.call)
         return Verdict(verdict.outcome, served_by, verdict.sent, verdict.consensus or within)
+
+    def _settle(self, at_s: float, changes: _Changes) -> Verdict | None:
+        """Tells the parent of children that ended as soon as they were asked. Returns its verdict, once there is one."""
+        verdict: Verdict | None = None
+        while changes.ended and verdict is None:
+            owner, said = changes.ended.pop(0)
+            verdict = self._told(owner, said, at_s, changes)
+        return verdict
+
+    def _told(self, owner: int, verdict: Verdict, at_s: float, changes: _Changes) -> Verdict | None:
+        if verdict.consensus is not None:
+            self._consensus[owner] = verdict.consensus
+        return self._send(self._root, Event(at_s, owner, verdict.outcome, verdict.sent), changes)
 
     def _wake(self, event: Event, changes: _Changes) -> Verdict | None:
         """Wakes every plan whose time has come. One that an earlier one stopped meanwhile is passed over."""
@@ -100,10 +118,11 @@ class _Nest:
             verdict: Verdict = end.value
             if node.owner is None:
                 return verdict
+            if verdict.call is not None:
+                # Not the last that was heard of: a vote may give the answer of an earlier one.
+                self._served_by[node.owner] = node.leaf_call[verdict.call]
             self._close(node.owner, changes)
-            if verdict.consensus is not None:
-                self._consensus[node.owner] = verdict.consensus
-            return self._send(self._root, Event(event.at_s, node.owner, verdict.outcome, verdict.sent), changes)
+            return self._told(node.owner, verdict, event.at_s, changes)
         return self._take(node, step, event.outcome, event.at_s, changes)
 
     def _take(
@@ -140,8 +159,12 @@ class _Nest:
             return
         offset = self._first_leaf[call.candidate]
         plan = child(call.request)
+        first = _begin(plan)
+        if isinstance(first, Verdict):
+            changes.ended.append((call.id, first))
+            return
         self._nodes[call.id] = _Node(plan, lambda candidate: offset + candidate, call.id, at_s, call.extra)
-        self._take(self._nodes[call.id], next(plan), None, at_s, changes)
+        self._take(self._nodes[call.id], first, None, at_s, changes)
 
     def _stop(self, identity: int, changes: _Changes) -> None:
         """Stops one of the driver's calls, unless it has ended; one that was to be started just now never is."""
@@ -158,6 +181,15 @@ class _Nest:
         node.plan.close()
         for identity in node.leaf_call.values():
             self._stop(identity, changes)
+
+
+def _begin(plan: Plan) -> Step | Verdict:
+    """A plan's first step; or its verdict, where it has nothing to start."""
+    try:
+        return next(plan)
+    except StopIteration as end:
+        verdict: Verdict = end.value
+        return verdict
 
 
 def nested(parent: Plan, children: Sequence[Child | None], first_leaf: Sequence[int]) -> Plan:

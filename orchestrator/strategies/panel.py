@@ -11,9 +11,11 @@ for whole answers: nothing is streamed that might be withdrawn.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any
+
+import orjson
 
 from orchestrator.config.settings import Strategy
 from orchestrator.consensus.ballot import Result
@@ -23,7 +25,7 @@ from orchestrator.strategies.plan import Call, Event, Plan, Step, Verdict
 from orchestrator.types import Failure, FailureKind, Json, Reply, Request
 
 SHOWN_CHARACTERS = 1_000
-"""A text that is compared as a whole is shown up to here."""
+"""What is compared is shown up to here, of an object as JSON."""
 
 
 class Panel:
@@ -58,6 +60,8 @@ class Panel:
         self._failures: dict[int, Failure] = {}
         """By member."""
         self._barred: Failure | None = None
+        self._around = {FailureKind.CONTENT_POLICY} if strategy.content_filter == "fallback" else set()
+        """Failures after which others are asked although they forbid it."""
         self._lost: set[int] = set()
 
     @property
@@ -89,6 +93,11 @@ class Panel:
         return ()
 
     def _result(self) -> Result | None:
+        """What it comes to, once that is certain; never a disagreement of nobody while somebody may still answer."""
+        result = self._settled()
+        return None if result == "disagreed" and self._running and not self._replies else result
+
+    def _settled(self) -> Result | None:
         best = self._strategy.on_disagreement == "best"
         return self._election.result(self._ballots(), self._outstanding(), self._quorum, best=best)
 
@@ -128,7 +137,7 @@ class Panel:
                 self._lost.add(position)
                 return [self._begin(position)]
             self._failures[member] = outcome
-            if not outcome.kind.traits.try_other:
+            if not outcome.kind.traits.try_other and outcome.kind not in self._around:
                 self._barred = outcome
             vote["outcome"] = outcome.kind.value
         if self._strategy.method == "weighted":
@@ -161,18 +170,32 @@ class Panel:
 
     def _escalated(self) -> Plan:
         """Asks the model that is escalated to: its answer, or its failure."""
-        member = len(self._names) - 1
-        call = self._call(member, self._request)
+        call, outcome = yield from self._ask(len(self._names) - 1, self._request)
+        if isinstance(outcome, Failure):
+            return Verdict(outcome)
+        return Verdict(outcome, call, consensus=self._report(self._election.read(outcome.body), escalated=True))
+
+    def _ask(self, member: int, request: Request) -> Generator[Step, Event, tuple[int, Reply | Failure]]:
+        """Asks one who has no vote; once more, where its pool was lost. What still runs is of no more use, and stopped."""
+        stop = self._stopped()
+        call = self._call(member, request)
+        event = yield Step((call,), stop)
+        self._now_s = event.at_s
+        if isinstance(event.outcome, Failure) and event.outcome.kind is FailureKind.POOL_LOST:
+            call = self._call(member, request)
+            event = yield Step((call,))
+            self._now_s = event.at_s
+        outcome = event.outcome
+        assert isinstance(outcome, Reply | Failure)
+        if isinstance(outcome, Failure):
+            self._failures[member] = outcome
+        return call.id, outcome
+
+    def _stopped(self) -> tuple[int, ...]:
+        """The calls that run, which are to be stopped."""
         stop = tuple(self._running)
         self._running.clear()
-        event = yield Step((call,), stop)
-        assert isinstance(event.outcome, Reply | Failure)
-        if isinstance(event.outcome, Failure):
-            self._failures[member] = event.outcome
-            return Verdict(event.outcome)
-        return Verdict(
-            event.outcome, call.id, consensus=self._report(self._election.read(event.outcome.body), escalated=True)
-        )
+        return stop
 
     def _elected(self, elected: Elected, **more: Any) -> Verdict:
         call, reply = self._replies[elected.position]
@@ -196,7 +219,8 @@ class Panel:
 
 def _shown(ballot: Ballot) -> Any:
     said = ballot.shown
-    return said[: SHOWN_CHARACTERS - 1] + "…" if isinstance(said, str) and len(said) > SHOWN_CHARACTERS else said
+    text = said if isinstance(said, str) else orjson.dumps(said).decode()
+    return said if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
 def _with_content(reply: Reply, content: str) -> Reply:
@@ -224,10 +248,13 @@ class Cascade(Panel):
         """How many more would have to agree with the leading answer, if all did that run."""
         return self._strategy.agree - round(self._election.support(self._ballots())) - len(self._running)
 
-    def _result(self) -> Result | None:
+    def _settled(self) -> Result | None:
         if self._missing() + len(self._running) <= 0:
             return "agreed"
-        return "disagreed" if self._missing() > len(self._voters) - self._asked else None
+        if self._missing() <= len(self._voters) - self._asked:
+            return None
+        # Who leads matters where nobody is escalated to: then those that run are heard.
+        return None if self._strategy.on_disagreement == "best" and self._running else "disagreed"
 
     def _more(self) -> Sequence[int]:
         return self._take(max(0, self._missing()))

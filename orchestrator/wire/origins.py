@@ -7,6 +7,7 @@ a page of this machine, or one that the configuration allows (`server.origins`).
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -29,7 +30,13 @@ def host_of(url: str) -> str | None:
 
 def is_local(host: str | None) -> bool:
     """Whether a name means this machine: localhost, or a loopback address as browsers write it."""
-    return host is not None and (host in ("localhost", "::1") or host.endswith(".localhost") or host.startswith("127."))
+    if host is None:
+        return False
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        # A name; one that only looks like an address (`127.0.0.1.example.com`) is somebody's.
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def check_origin(scope: Scope, origins: Sequence[str]) -> tuple[Header, ...]:

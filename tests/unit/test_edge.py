@@ -39,7 +39,17 @@ async def test_this_machine_by_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "host", [b"evil.example", b"evil.example:8000", b"localhost.evil.example", b"[::1", b"", b"0.0.0.0"]
+    "host",
+    [
+        b"evil.example",
+        b"evil.example:8000",
+        b"localhost.evil.example",
+        b"127.evil.example",
+        b"127.0.0.1.nip.io",
+        b"[::1",
+        b"",
+        b"0.0.0.0",
+    ],
 )
 async def test_another_name(monkeypatch: pytest.MonkeyPatch, host: bytes) -> None:
     """Refused: a page could have its own name mean this machine."""

@@ -40,7 +40,16 @@ async def test_pages_that_may(browsed: Stack, origin: str, fields: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", [STRANGER, "null", "https://localhost.evil.example", "http://[", FRIEND + ".evil.example"]
+    "origin",
+    [
+        STRANGER,
+        "null",
+        "http://127.evil.example",
+        "http://127.0.0.1.nip.io:8000",
+        "https://localhost.evil.example",
+        "http://[",
+        FRIEND + ".evil.example",
+    ],
 )
 async def test_pages_that_may_not(browsed: Stack, upstream: Upstream, origin: str) -> None:
     """Refused, and nobody is asked: a page needs no preflight for a body of plain text."""

@@ -89,8 +89,14 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "a merge of a number": ("a: {<<: 3}", "1: a: '<<' takes a mapping, or a list of them"),
     "the same key twice": ("a: 1\na: 2", "2: a: stands twice (first in line 1); remove one"),
     "a mapping as a key": ("? {a: b}\n: c", "1: document: a key has to be a plain word"),
-    "code": ('a: !!python/object/apply:os.system "x"', "1: document: is not YAML: could not determine a constructor for "
-             "the tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
+    "code": ('a: !!python/object/apply:os.system "x"', "1: a: has the tag 'tag:yaml.org,2002:python/object/apply:os.system', "
+             "which means nothing here; leave it out"),
+    "a tag that does not fit": ("a: !!bool maybe", "1: a: 'maybe' cannot be read; put it in quotes if it is text"),
+    "a tag of nothing": ("a: !!int ''", "1: a: '' cannot be read; put it in quotes if it is text"),
+    "bytes": ("a: !!binary aGk=", "1: a: has the tag 'tag:yaml.org,2002:binary', which means nothing here; leave it out"),
+    "a parameter that is no JSON": (tier("{models: [sim/a], params: {seed: 99999999999999999999999}}"),
+                                    "3: tiers.t.params: has a value that JSON does not have, such as a number beyond 64 "
+                                    "bits; quote it if it is text"),
     "month 13": ("a: 2024-13-45", "1: a: '2024-13-45' cannot be read; put it in quotes if it is text"),
     "a line break in a key": ('"a\\nb": 1\n' + SIM, "1: a\ufffdb: unknown key"),
     # The root.

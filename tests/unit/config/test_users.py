@@ -287,7 +287,7 @@ def test_a_file_that_is_written_while_it_is_read_is_read_again(
     """Half a file may well be valid."""
     read = users._document
 
-    def disturbed(path: str) -> Document:
+    def disturbed(path: str) -> Any:
         document = read(path)
         (folder / "john.yaml").write_text(JOHN + "  more: [sim/more]\n")
         return document

@@ -15,6 +15,7 @@ from orchestrator.consensus import normal
         ("18", "18"), ("18.00", "18"), ("1,234.50", "1234.5"), ("1e3", "1000"), ("1.5E-2", "0.015"), (".5", "0.5"),
         ("-7", "-7"), ("\u22127", "-7"), ("-0.0", "0"), ("007", "7"), ("1/4", "0.25"), ("2 / 8", "0.25"), ("1/3", "1/3"),
         ("-1/3", "-1/3"), ("0.1", "0.1"), ("12345678901234567890", "12345678901234567890"), ("1e999", "1E+999"),
+        ("2024/05", None),
         ("1/0", None), ("1/2/3", None), ("", None), ("x", None), ("1,23", None), ("1.2.3", None), ("9" * 100, None),
         ("1 000", None), ("٣", "3"),
     ],
@@ -62,8 +63,8 @@ def test_json_values() -> None:
     for _ in range(100):
         deep = [deep]
     assert normal.value({"a": 1}) != normal.value({"a": 2})
-    assert normal.value(deep) is not None
-    assert normal.value("x", depth=41) is None
+    assert normal.value(deep) is None
+    assert normal.value(["\ud800"]) == normal.value(["?"])
 
 
 @given(st.integers(-(10**15), 10**15), st.integers(0, 6))

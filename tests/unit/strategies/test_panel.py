@@ -106,8 +106,10 @@ def test_an_escalation_that_fails_leaves_the_leading_answer() -> None:
     assert "a" == said(ran)
     assert (True, "server_error") == (report(ran)["escalated"], report(ran)["escalation_failed"])
     nobody = ask(strategy, fails(1), fails(1), fails(1), fails(1))
-    # After two failures no two can agree: the third is not waited for.
-    assert (FailureKind.ALL_FAILED, 3) == (failed(nobody).kind, len(failed(nobody).causes))
+    # After two failures no two can agree; but as long as nobody has answered, the third may be all there is.
+    assert (FailureKind.ALL_FAILED, 4) == (failed(nobody).kind, len(failed(nobody).causes))
+    last = ask(strategy, fails(1), fails(1), says(5, "only"), fails(1))
+    assert ("only", "server_error") == (said(last), report(last)["escalation_failed"])
     assert (True, None) == (report(nobody)["escalated"], report(nobody)["answer"])
 
 
@@ -126,6 +128,68 @@ def test_failures_and_answers_that_say_nothing_do_not_vote() -> None:
     number = replace(VOTE, extract=Extract(number="last"))
     assert "none" == said(ask(number, says(3, "none"), says(1, "nothing"), says(2, "")))
     assert "5" == said(ask(number, says(3, "none"), says(1, "5"), says(2, "")))
+
+
+def test_a_failure_ends_nothing_while_others_may_answer() -> None:
+    """Neither one that forbids to ask others, nor one that rules an agreement out: those that run are heard first."""
+    up = Strategy("consensus", quorum=3, escalate="p/e", on_disagreement="escalate")
+    ran = ask(up, fails(0.1, FailureKind.MALFORMED), says(1, "a"), says(2, "b"), says(1, "c"))
+    assert ("c", True) == (said(ran), report(ran)["escalated"])
+    ran = ask(replace(up, escalate=None, on_disagreement="error"), fails(0.1), says(1, "a"), says(2, "b"))
+    assert (FailureKind.NO_CONSENSUS, 1) == (failed(ran).kind, ran.seconds)
+    both = ask(CASCADE, fails(0.1), says(1, "4"), models=("p/a", "p/b"))
+    assert "4" == said(both)
+
+
+@given(st.permutations([1.0, 2.0, 3.0]), st.lists(st.sampled_from("123"), min_size=3, max_size=3))
+def test_who_is_quick_does_not_decide_a_cascade(latencies: list[float], texts: list[str]) -> None:
+    """Of those that were asked together, in any order: the leading answer is the same."""
+    strategy = replace(CASCADE, agree=3)
+    ran = ask(strategy, *map(says, latencies, texts))
+    assert said(ask(strategy, *(says(1, text) for text in texts))) == said(ran)
+
+
+def test_a_refusal_for_its_content_may_be_routed_around() -> None:
+    """`content_filter: fallback`: the others, and whoever is escalated to, are asked all the same."""
+    refused = [fails(1, FailureKind.CONTENT_POLICY) for _ in range(3)]
+    strategy = Strategy("consensus", escalate="p/e", on_disagreement="escalate")
+    assert FailureKind.CONTENT_POLICY is failed(ask(strategy, *refused, says(1, "x"))).kind
+    assert "x" == said(ask(replace(strategy, content_filter="fallback"), *refused, says(1, "x")))
+
+
+def test_whoever_helps_is_asked_again_if_its_pool_is_lost() -> None:
+    """Once: a judge in both orders, a merging model, the one that is escalated to."""
+    lost, three = fails(1, FailureKind.POOL_LOST), (says(1, "x"), says(1, "y"), says(1, "z"))
+    up = Strategy("consensus", escalate="p/e", on_disagreement="escalate")
+    assert "w" == said(ask(up, *three, [lost, says(1, "w")]))
+    assert "pool_lost" == report(ask(up, *three, [lost, lost]))["escalation_failed"]
+    assert "w" == said(ask(replace(JUDGED, method="synthesize"), *three, [lost, says(1, "w")]))
+    ran = ask(JUDGED, *three, [lost, lost, picks(1, 1), picks(1, 3)])
+    assert (True, 7) == (report(ran)["judge"]["agreed"], len(ran.started))
+    assert not report(ask(JUDGED, *three, [lost, lost, lost, picks(1, 1)]))["judge"]["agreed"]
+
+
+def test_a_judge_sees_what_is_called() -> None:
+    """An answer that calls a tool says which, and a conversation with tools is told in words: a judge has none."""
+
+    def calls(after_s: float, city: str) -> Script:
+        function = {"name": "weather", "arguments": json.dumps({"city": city})}
+        return says(after_s, None, tool_calls=[{"id": "1", "type": "function", "function": function}])
+
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    called = {"role": "assistant", "content": None, "tool_calls": [call]}
+    turns = [{"role": "user", "content": "hi"}, called, {"role": "tool", "tool_call_id": "1", "content": "sunny"}]
+    request = REQUEST._replace(
+        body={"messages": turns, "tools": [{"type": "function", "function": {"name": "weather"}}]}
+    )
+    ran = ask(
+        JUDGED, calls(1, "Oslo"), calls(1, "Rome"), says(2, "nothing"), [picks(1, 1), picks(1, 3)], request=request
+    )
+    asked = ran.started[3][1].request.body
+    assert {"messages"} == set(asked)
+    assert ["user", "assistant", "user"] == [turn["role"] for turn in asked["messages"]]
+    assert all(text in shown(ran.started[3][1]) for text in ("Oslo", "Rome", "sunny"))
+    assert "weather" in asked["messages"][1]["content"]
 
 
 def test_a_request_that_is_wrong_is_said_to_be() -> None:
@@ -222,8 +286,9 @@ def test_a_cascade_does_not_ask_whom_it_cannot_need() -> None:
     # The first two differ: whatever the third says, another is needed.
     assert [0, 0, 0, 2, 3] == [at for at, _ in ran.started]
     assert "3" == said(ran)
-    hopeless = ask(strategy, says(1, "1"), says(2, "2"), says(3, "3"), models=models[:3])
-    assert (2, "1") == (hopeless.seconds, said(hopeless))
+    wrong = replace(strategy, on_disagreement="error")
+    hopeless = ask(wrong, says(1, "1"), says(2, "2"), says(3, "3"), models=models[:3])
+    assert (2, FailureKind.NO_CONSENSUS) == (hopeless.seconds, failed(hopeless).kind)
 
 
 JUDGED = Strategy("consensus", method="judge", judge="p/j")
@@ -312,9 +377,9 @@ def test_what_a_judge_is_asked_follows_the_conversation() -> None:
         messages = ran.started[3][1].request.body["messages"]
         assert length == len(messages)
         assert parts is None or parts == len(messages[-1]["content"])
-    request = REQUEST._replace(body={"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]})
+    request = REQUEST._replace(body={"messages": [{"role": "assistant", "content": "x"}]})
     ran = ask(JUDGED, says(1, "a"), says(1, "b"), says(1, "c"), [picks(1, 1), picks(1, 1)], request=request)
-    assert ["tool", "user"] == [one["role"] for one in ran.started[3][1].request.body["messages"]]
+    assert ["assistant", "user"] == [one["role"] for one in ran.started[3][1].request.body["messages"]]
 
 
 def test_embeddings_are_not_voted_on() -> None:
@@ -348,3 +413,38 @@ def test_any_order_of_any_outcomes_comes_to_an_end() -> None:
         models = tuple(f"p/{i}" for i in range(4))
         ran = ask(VOTE, *scripts, models=models)
         assert ("a", True) == (said(ran), ran.seconds <= 4)
+
+
+def test_the_winner_of_a_vote_within_a_tier_is_whose_answer_it_is() -> None:
+    """Not whoever was heard of last: the second that agrees, or the judge."""
+    for strategy, scripts in (
+        (VOTE, [says(1, "4", "a"), says(2, "4", "b"), says(9, "5")]),
+        (JUDGED, [says(1, "x"), says(2, "y"), says(3, "z"), [picks(1, 1), picks(1, 3)]]),
+    ):
+        inner = route(strategy)
+        alone = ask(strategy, *scripts)
+        outer = Route("tier:o", Strategy("fallback"), (inner, Candidate("p", "s")))
+        nested = run(plan(outer, REQUEST), [*scripts, fails(1)])
+        assert (alone.verdict.call, said(alone)) == (nested.verdict.call, said(nested))
+
+
+def test_a_vote_that_is_none_fails_within_a_tier_as_anywhere() -> None:
+    """Embeddings: the next member is asked, or the reason given; a tier among its own members makes no difference."""
+    embeddings = Request({"input": "x"}, operation="embeddings")
+    inner, spare = route(VOTE), Candidate("p", "s")
+    outer = Route("tier:o", Strategy("fallback"), (inner, spare))
+    ran = run(plan(outer, embeddings), [fails(1)] * 3 + [says(1, "vector")])
+    assert ("vector", [3]) == (said(ran), ran.asked)
+    alone = Route("tier:p", Strategy("fallback"), (inner,))
+    assert FailureKind.UNSUPPORTED is failed(run(plan(alone, embeddings), [fails(1)] * 3)).kind
+    tiers = Route("tier:q", Strategy("consensus"), (alone, inner))
+    assert FailureKind.UNSUPPORTED is failed(run(plan(tiers, embeddings), [fails(1)] * 6)).kind
+    race = Route("tier:r", Strategy("race"), (inner, alone))
+    assert FailureKind.ALL_FAILED is failed(run(plan(race, embeddings), [fails(1)] * 6)).kind
+
+
+def test_how_many_calls_a_route_may_come_to() -> None:
+    """Samples at every level, a judge twice."""
+    inner = route(Strategy("consensus", samples=4), ("p/a", "p/b"))
+    outer = Route("tier:o", replace(JUDGED, samples=3), (inner, Candidate("p", "s"), inner))
+    assert (8, (8 + 1) * 3 + 2 * 8) == (inner.calls(), outer.calls())
