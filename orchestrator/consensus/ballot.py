@@ -5,7 +5,8 @@ most weight leads, and of two with the same weight the one that was voted for by
 configuration). It is agreed on if its weight reaches the quorum.
 
 `settled` is exact: it says that the election is over if, and only if, no way in which the outstanding votes could still be
-cast, or not be cast at all, would change what it comes to. So stopping early never gives another answer than waiting.
+cast, or not be cast at all, would change what it comes to. So stopping early never gives another answer than waiting (in
+other words, perhaps: of those who gave it, somebody who has come speaks).
 """
 
 from __future__ import annotations
