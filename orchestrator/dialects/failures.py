@@ -30,9 +30,9 @@ _POLICY = re.compile(r"(?i)content[_ ](?:policy|filter|management)|moderation|sa
 _QUOTA = re.compile(
     r"(?i)insufficient[_ ](?:quota|funds|credits|balance)|exceeded your current quota|billing|payment required"
 )
-_EXTRA = re.compile(r"extra_forbidden")
-"""Mistral's, and any FastAPI's that is strict: the field means nothing to it. (github.com/mistralai/platform-docs-public,
-issue 7)"""
+_EXTRA = re.compile(r"extra_forbidden|property(?: '[^']*')? is unsupported")
+"""The field means nothing to it: Mistral's, and any FastAPI's that is strict (github.com/mistralai/platform-docs-public,
+issue 7); Groq's (github.com/karthink/gptel, issue 774)."""
 _NO_CREDIT = re.compile(r"(?i)credit balance is too low")
 """Anthropic's, with status 400. Of other quotas a 400 speaks only where it repeats what was asked."""
 _NO_MODEL = re.compile(
@@ -152,7 +152,7 @@ def _kind(status: int, code: str, text: str) -> FailureKind:
         return FailureKind.QUOTA
     if status in (400, 404) and _NO_MODEL.search(text):
         return FailureKind.NOT_FOUND
-    if status == 422 and _EXTRA.search(text):
+    if status in (400, 422) and _EXTRA.search(text):
         return FailureKind.UNSUPPORTED
     if status in _KIND_OF_STATUS:
         return _KIND_OF_STATUS[status]

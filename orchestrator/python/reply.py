@@ -12,6 +12,14 @@ from orchestrator.asks import Answer
 from orchestrator.python.asking import whole
 from orchestrator.types import Failure, Json, Usage
 
+_TURN = frozenset(
+    {"refusal", "audio", "tool_calls", "function_call"}
+    | {"reasoning", "reasoning_content", "reasoning_details", "content_parts", "extra_content"}
+)
+"""Fields of an answer that a model goes on from: what it said, called and thought, with the signatures that Anthropic,
+Mistral and Gemini want to see again. What else a provider says of its answer (`annotations`, `executed_tools`) is no field of
+a request, and refused by some; what one refuses of these, its row says (`Quirks.turn_drops`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -57,8 +65,8 @@ class Step:
 
     @property
     def message(self) -> Json:
-        """The assistant's turn as the next request has it: without fields that say nothing."""
-        said = {name: value for name, value in self._message.items() if value or name == "content"}
+        """The assistant's turn as the next request has it: without fields that say nothing, or nothing to a model."""
+        said = {name: value for name, value in self._message.items() if (value and name in _TURN) or name == "content"}
         return {"role": "assistant", **said}
 
     @property
