@@ -187,15 +187,24 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
             try:
                 wait_s = float(value) / scale
             except ValueError:
-                date = email.utils.parsedate_tz(value)
-                if date is None:
+                date_s = _date_s(value)
+                if date_s is None:
                     continue
-                wait_s = email.utils.mktime_tz(date) - now_s
+                wait_s = date_s - now_s
             if not math.isnan(wait_s) and wait_s < 1e9:
                 return max(0.0, wait_s)
     spent = [name for name in ("requests", "tokens") if headers.get(f"x-ratelimit-remaining-{name}") == "0"]
     waits_s = [_duration_s(headers.get(f"x-ratelimit-reset-{name}", "")) for name in spent]
     return max((wait_s for wait_s in waits_s if wait_s is not None), default=None)
+
+
+def _date_s(text: str) -> float | None:
+    """A date of RFC 9110 in seconds since 1970; None for what is none."""
+    try:
+        date = email.utils.parsedate_tz(text)
+        return None if date is None else email.utils.mktime_tz(date)
+    except (ValueError, OverflowError):
+        return None  # the year 10^20, for one
 
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?", re.ASCII)
