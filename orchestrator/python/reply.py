@@ -28,7 +28,7 @@ class ToolCall:
     id: str
     name: str
     text: str
-    """The arguments as the model wrote them: JSON, as a rule."""
+    """The arguments as the model wrote them: JSON, as a rule; of a custom tool, its input."""
 
     @property
     def arguments(self) -> Json:
@@ -83,13 +83,9 @@ class Step:
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The functions that the model wants called."""
+        """The functions and custom tools that the model wants called."""
         calls = self._message.get("tool_calls") or ()
-        return tuple(
-            ToolCall(str(call.get("id")), str(made.get("name")), str(made.get("arguments") or "{}"))
-            for call in calls
-            if isinstance(call, dict) and isinstance(made := call.get("function"), dict)
-        )
+        return tuple(found for call in calls if isinstance(call, dict) and (found := _call_of(call)) is not None)
 
     @property
     def finish_reason(self) -> str | None:
@@ -101,6 +97,14 @@ class Step:
     def _message(self) -> dict[str, Any]:
         message: dict[str, Any] = self.raw["choices"][0]["message"]
         return message
+
+
+def _call_of(call: Json) -> ToolCall | None:
+    if isinstance(made := call.get("function"), dict):
+        return ToolCall(str(call.get("id")), str(made.get("name")), str(made.get("arguments") or "{}"))
+    if isinstance(made := call.get("custom"), dict):
+        return ToolCall(str(call.get("id")), str(made.get("name")), str(made.get("input") or ""))
+    return None
 
 
 def step_of(answer: Answer, body: Json | None = None) -> Step:

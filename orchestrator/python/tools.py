@@ -116,7 +116,7 @@ class Tools:
         for tool in tools:
             if isinstance(tool, dict):
                 self.schemas.append(tool)
-                self._plain.add(str((tool.get("function") or {}).get("name")))
+                self._plain.add(str((tool.get("function") or tool.get("custom") or {}).get("name")))
             elif callable(tool):
                 function = Function(tool)
                 if function.name in self._functions:
