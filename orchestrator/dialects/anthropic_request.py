@@ -110,7 +110,7 @@ def _is_open(schema: Any) -> bool:
     kind = schema.get("type")
     if "object" in (kind if isinstance(kind, list) else [kind]) and schema.get("additionalProperties") is not False:
         return True
-    within = [schema.get(name) for name in ("items", "prefixItems", "anyOf", "oneOf", "allOf")]
+    within: list[Any] = [schema.get(name) for name in ("items", "prefixItems", "anyOf", "oneOf", "allOf")]
     named = [list(_object(schema.get(name)).values()) for name in ("properties", "$defs", "definitions")]
     return any(map(_is_open, within + named))
 

@@ -407,7 +407,7 @@ async def test_what_a_function_raises_is_the_callers() -> None:
 async def test_what_goes_on_from_an_answer() -> None:
     """What was said and thought, with its signatures; not what a provider says about it, which some refuse to be told."""
     details = [{"type": "reasoning.text", "text": "hm", "signature": "s"}]
-    beside = {"annotations": [{"type": "url_citation"}], "executed_tools": [1], "refusal": None}
+    beside: Json = {"annotations": [{"type": "url_citation"}], "executed_tools": [1], "refusal": None}
     call = calling(("get_time", '{"zone": "a"}'), reasoning="hm", reasoning_details=details, **beside)
     upstream = Scripted(call, "done")
     async with upstream.serve() as configured, create_models(configured, runtime="asyncio") as models:
