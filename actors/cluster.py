@@ -120,18 +120,40 @@ def _connect(address: str) -> None:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
 
+class _Stay:
+    """One user's stay in the cluster. A thread that joins it cannot be cancelled: ended meanwhile, it leaves when it has."""
+
+    def __init__(self, address: str | None) -> None:
+        self._address = address
+        self._lock = threading.Lock()
+        self._joined = self._over = False
+
+    def begin(self) -> None:
+        """Joins, unless it is over already. Raises NoApplication."""
+        with self._lock:
+            if not self._over:
+                _here.join(self._address)
+                self._joined = True
+
+    def end(self) -> None:
+        """Leaves, if it has joined."""
+        with self._lock:
+            self._over = True
+            if self._joined:
+                self._joined = False
+                _here.leave()
+
+
 @asynccontextmanager
 async def joined(address: str | None) -> AsyncIterator[None]:
     """In the cluster at an address (`auto`: one that is found) meanwhile; None: that of RAY_ADDRESS, or one of one's own.
 
     Where Ray is initialised already, that is the cluster. Raises NoApplication where there is none.
     """
-    joining = asyncio.ensure_future(asyncio.to_thread(_here.join, address))
+    stay = _Stay(address)
     try:
-        await asyncio.shield(joining)
+        await asyncio.to_thread(stay.begin)
         yield
     finally:
-        # A thread cannot be cancelled: what it has begun by then is ended.
-        await asyncio.wait([joining])
-        if joining.exception() is None:
-            await asyncio.to_thread(_here.leave)
+        # Begun at once and in a thread, so that it is done however often this is cancelled.
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, stay.end))

@@ -25,6 +25,8 @@ from orchestrator.rollout import decide
 from orchestrator.types import Failure, FailureKind, Json
 
 ROLLOUT_S = 1.0
+OPENING_S = 20.0
+"""How long an application that is there may take to answer its first question: it may be starting."""
 
 _log = logging.getLogger("orchestrator.connected")
 
@@ -133,13 +135,24 @@ async def connected(address: str) -> AsyncIterator[Connected]:
     """The application that runs on a cluster. Raises NoApplication."""
     async with joined(address):
         handle = await asyncio.to_thread(_handle)
-        application = Connected(handle, await handle.rollout.remote())
+        application = Connected(handle, await _rollout(handle))
         following = asyncio.ensure_future(application.follow())
         try:
             yield application
         finally:
             following.cancel()
             await asyncio.wait([following])
+
+
+async def _rollout(handle: Any) -> Rollout:
+    """The first question, which shows whether anybody answers. Raises NoApplication."""
+    try:
+        async with asyncio.timeout(OPENING_S):
+            rollout: Rollout = await handle.rollout.remote()
+    except (RayError, RayServeException, TimeoutError) as error:
+        what = f"within {OPENING_S:g} s" if isinstance(error, TimeoutError) else f"({type(error).__name__})"
+        raise NoApplication(f"the application {NAME!r} is there, but does not answer {what}") from None
+    return rollout
 
 
 def _handle() -> Any:

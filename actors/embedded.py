@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from actors.cluster import joined
 from actors.pools import RayPools
+from orchestrator.config.digest import digest
 from orchestrator.config.live import Snapshot
 from orchestrator.config.settings import Config
 from orchestrator.coordinator import Coordinator
@@ -26,14 +26,9 @@ async def embedded(config: Config) -> AsyncIterator[Coordinator]:
     of an application that runs there, whose settings may be others. They end with the last who uses them.
     """
     async with joined(None):
-        pools = RayPools(group=_digest(config))
+        pools = RayPools(group=digest(config))
         try:
             await pools.apply(Snapshot(VERSION, config), POOLS_UP_S)
             yield Coordinator(config, pools.calls, pools)
         finally:
             await pools.close_others((), VERSION + 1)
-
-
-def _digest(config: Config) -> str:
-    said = repr((config.providers, config.keys))
-    return hashlib.sha256(said.encode()).hexdigest()[:16]

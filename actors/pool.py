@@ -55,14 +55,14 @@ class Pool:
         self._starting = asyncio.Lock()
         self._listening = False
         self._retiring: set[asyncio.Task[None]] = set()
-        self._watch: asyncio.Task[None] | None = None
+        # From the beginning: whoever made it may be gone before it opens a session.
+        self._watch = asyncio.ensure_future(self._end_when_lonely())
 
     async def open_session(self, provider: Provider, keys: tuple[str, ...], version: int) -> Address:
         """A session for one coordinator, which brings the settings it knows. Raises what keeps the pool from starting."""
         async with self._starting:
             if not self._listening:
                 await self._relay.start()
-                self._watch = asyncio.ensure_future(self._end_when_lonely())
                 self._listening = True
         await self.configure(provider, keys, version)
         return self._relay.open_session()
@@ -170,9 +170,10 @@ class Pool:
 
     async def _end_when_lonely(self) -> None:
         loop = asyncio.get_running_loop()
+        begun_s = loop.time()
         while True:
             await asyncio.sleep(1)
-            since_s = self._relay.idle_since_s
+            since_s = self._relay.idle_since_s if self._listening else begun_s
             if since_s is not None and loop.time() - since_s > (LEAVING_S if self._leaving else LONELY_S):
                 _log.info("no coordinator any more: the pool ends")
                 ray.kill(ray.get_runtime_context().current_actor, no_restart=True)

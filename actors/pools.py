@@ -51,9 +51,11 @@ class RayPools:
             elif before is not None and before[:2] != wanted[:2] and link.up.is_set():
                 tasks.append(asyncio.ensure_future(self._configure(link, wanted)))
             tasks.append(asyncio.ensure_future(link.up.wait()))
-        _, late = await asyncio.wait(tasks, timeout=timeout_s)
-        for task in late:
-            task.cancel()
+        try:
+            await asyncio.wait(tasks, timeout=timeout_s)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def _configure(self, link: Link, wanted: tuple[Provider, tuple[str, ...], int]) -> None:
         try:

@@ -49,10 +49,16 @@ async def selectors(models: Models) -> None:
 
 
 async def streaming(models: Models) -> None:
-    """Token by token; leaving the loop stops the upstream."""
-    stream = models.model("tier:quick").stream("Tell me a story.")
-    first = [delta.text async for delta in stream][:8]
+    """Token by token; leaving the loop stops the upstream. A reply is there once a stream has come to its end."""
+    first: list[str] = []
+    async with models.model("tier:quick").stream("Tell me a story.") as stream:
+        async for delta in stream:
+            first.append(delta.text)
+            if len(first) == 8:
+                break
     show("streamed", "".join(first) + "…")
+    stream = models.model("tier:quick").stream("Hello!")
+    show("a whole stream", "".join([delta.text async for delta in stream]))
     show("its attempts", [(one["provider"], one["outcome"]) for one in stream.reply.attempts])
 
 

@@ -93,7 +93,7 @@ class CallFailed(OrchestratorError):
     @property
     def retryable(self) -> bool:
         """See `OrchestratorError.retryable`."""
-        return self.failure.kind.traits.retry_same
+        return self.failure.passes
 
     def __str__(self) -> str:
         return f"{self.failure.kind.value}: {self.failure.message}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 
 from orchestrator.config.settings import Provider
@@ -26,6 +27,8 @@ from orchestrator.types import Failure, FailureKind
 
 MODELS_S = 300.0
 """How long a provider's list of models is kept."""
+AGAIN_S = 15.0
+"""The same where there was none."""
 _ABOUT_THE_KEY = frozenset({FailureKind.UNAUTHORIZED, FailureKind.QUOTA})
 _ABOUT_THE_ACCOUNT = _ABOUT_THE_KEY | frozenset(
     {FailureKind.UNREACHABLE, FailureKind.RESET, FailureKind.SILENT, FailureKind.SERVER_ERROR, FailureKind.CUT}
@@ -44,17 +47,22 @@ class Inquiry:
         self._transport = transport
         self._gate = gate
         self._clock = clock
-        self._listed: tuple[float, tuple[str, ...]] | None = None
+        self._listed: tuple[str, ...] = ()
+        self._stale_at_s = -math.inf
+        """When the list is asked for again."""
         self._refused: dict[Account, str] = {}
         """What a probe of an account was told of its key."""
 
     async def models(self) -> tuple[str, ...]:
-        """The models' names: the configured ones, or those that the provider lists, asked at most every 5 minutes."""
+        """The models' names: the configured ones, or those that the provider lists, asked at most every 5 minutes. A list
+        that could not be had is asked for sooner, and the one before it stays."""
         if self._provider.models is not None:
             return self._provider.models
-        if self._listed is None or self._clock() - self._listed[0] > MODELS_S:
-            self._listed = (self._clock(), await self._ask_models())
-        return self._listed[1]
+        if self._clock() >= self._stale_at_s:
+            names = await self._ask_models()
+            self._listed = names or self._listed
+            self._stale_at_s = self._clock() + (MODELS_S if names else AGAIN_S)
+        return self._listed
 
     async def _ask_models(self) -> tuple[str, ...]:
         got = await self._get(self._dialect.models_path, self._gate.admission.accounts[0])

@@ -78,7 +78,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             docs="https://console.groq.com/docs/openai",
             base_url="https://api.groq.com/openai/v1",
             key_variable="GROQ_API_KEY",
-            quirks=Quirks(extension="groq"),
+            # A turn's unknown field is a 400 (github.com/vercel/ai, issue 8056; github.com/karthink/gptel, issue 774);
+            # `reasoning` is known, but to some of its models alone.
+            quirks=Quirks(
+                extension="groq",
+                turn_drops=frozenset({"reasoning", "reasoning_content", "reasoning_details", "annotations"}),
+            ),
             model_options=ABILITIES["groq"],
         ),
         "ollama": Preset(

@@ -15,6 +15,8 @@ import asyncio
 import builtins
 import threading
 from collections.abc import Coroutine, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
@@ -31,7 +33,7 @@ from orchestrator.types import Json
 if TYPE_CHECKING:
     import openai
 
-    from orchestrator.python.client import Run
+    from orchestrator.python.client import End, Run
     from orchestrator.python.tools import Tool
 
 __all__ = ["Model", "ModelStream", "Models", "create_models"]
@@ -54,6 +56,7 @@ class Loop:
             self._loop.run_forever()
         finally:
             # Here, since the thread that closes it may have a loop of its own running.
+            self._loop.run_until_complete(_cancel_others())  # what came from another thread at the last moment
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.run_until_complete(self._loop.shutdown_default_executor())
             self._loop.close()
@@ -65,14 +68,23 @@ class Loop:
             raise OrchestratorError(
                 "plain calls would wait for themselves here: use the asynchronous API, or a plain function"
             )
-        ended = threading.Event()
-        future = asyncio.run_coroutine_threadsafe(_marking(coroutine, ended), self._loop)
+        result: Future[T] = Future()
+        tasks: list[asyncio.Task[T]] = []
+
+        def begin() -> None:
+            tasks.append(self._loop.create_task(coroutine))
+            tasks[0].add_done_callback(partial(_hand_over, result))
+
+        def cancel() -> None:
+            tasks[0].cancel()  # there by then: what a loop is told runs in that order
+
+        self._loop.call_soon_threadsafe(begin)
         try:
-            return future.result()
+            return result.result()
         except BaseException:
-            if not future.done():
-                future.cancel()
-                ended.wait(CANCEL_S)
+            if not result.done():
+                self._loop.call_soon_threadsafe(cancel)
+                wait([result], CANCEL_S)
             raise
 
     def close(self) -> None:
@@ -82,11 +94,15 @@ class Loop:
         self._thread.join()
 
 
-async def _marking(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:
-    try:
-        return await coroutine
-    finally:
-        ended.set()
+def _hand_over(result: Future[T], task: asyncio.Task[T]) -> None:
+    """What came of a task becomes the result that another thread waits for."""
+    if task.cancelled():
+        result.cancel()
+        result.set_running_or_notify_cancel()
+    elif (error := task.exception()) is not None:
+        result.set_exception(error)
+    else:
+        result.set_result(task.result())
 
 
 async def _cancel_others() -> None:
@@ -118,7 +134,11 @@ class Models:
             try:
                 loop.run(self._models.start())
             except BaseException:
-                loop.close()
+                # Interrupted, it may have been opened all the same.
+                try:
+                    loop.run(self._models.aclose())
+                finally:
+                    loop.close()
                 raise
             self._loop = loop
         return self
@@ -142,7 +162,7 @@ class Models:
 
     def model(self, selector: str, user_id: str | None = None) -> Model:
         """See `orchestrator.Models.model`."""
-        return Model(self._models.model(selector, user_id), self.run)
+        return Model(self._models.model(selector, user_id), self.run, self.end)
 
     def list(self) -> builtins.list[str]:
         """See `orchestrator.Models.list`."""
@@ -158,25 +178,40 @@ class Models:
 
     def openai(self) -> openai.OpenAI:
         """See `orchestrator.Models.openai`."""
+        if self._loop is None:
+            raise _not_open()
         from orchestrator.python.client import app_over, plain_client
 
-        self._models.current()
-        return plain_client(app_over(self._models.current), self.run)
+        return plain_client(app_over(self._models.current), self.run, self.end)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Waits for something on the loop of these models. Raises OrchestratorError unless they are open."""
-        if self._loop is None:
+        loop = self._loop  # another thread may close them meanwhile
+        if loop is None:
             coroutine.close()
-            raise OrchestratorError("the models are not open: use `with create_models(...) as models`")
-        return self._loop.run(coroutine)
+            raise _not_open()
+        return loop.run(coroutine)
+
+    def end(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """The same for what ends something; harmless when they are closed, and all that was theirs with them."""
+        loop = self._loop
+        if loop is None:
+            coroutine.close()
+        else:
+            loop.run(coroutine)
+
+
+def _not_open() -> OrchestratorError:
+    return OrchestratorError("the models are not open: use `with create_models(...) as models`")
 
 
 class Model:
     """See `orchestrator.Model`."""
 
-    def __init__(self, model: asynchronous.Model, run: Run) -> None:
+    def __init__(self, model: asynchronous.Model, run: Run, end: End) -> None:
         self._model = model
         self._run = run
+        self._end = end
         self.selector = model.selector
         self.user_id = model.user_id
 
@@ -213,7 +248,7 @@ class Model:
         stream = self._model.stream(
             prompt, messages=messages, system=system, tools=tools, max_steps=max_steps, **params
         )
-        return ModelStream(stream, self._run)
+        return ModelStream(stream, self._run, self._end)
 
     @overload
     def generate_object(
@@ -252,9 +287,10 @@ class Model:
 class ModelStream:
     """See `orchestrator.ModelStream`. A loop that is left stops what goes on upstream; so does the end of `with`."""
 
-    def __init__(self, stream: AsyncStream, run: Run) -> None:
+    def __init__(self, stream: AsyncStream, run: Run, end: End) -> None:
         self._stream = stream
         self._run = run
+        self._end = end
 
     @property
     def reply(self) -> ModelReply:
@@ -279,8 +315,8 @@ class ModelStream:
         return delta
 
     def close(self) -> None:
-        """Stops it, upstream too, and waits until it has ended. Harmless after the end."""
-        self._run(self._stream.aclose())
+        """Stops it, upstream too, and waits until it has ended. Harmless after the end, and that of the models."""
+        self._end(self._stream.aclose())
 
     def __enter__(self) -> Self:
         return self

@@ -148,6 +148,13 @@ _TRAITS: dict[FailureKind, Traits] = {
     FailureKind.NO_CONSENSUS: Traits(False, True, False),
 }
 
+_LASTING = frozenset(
+    {FailureKind.MALFORMED, FailureKind.CONTEXT_LENGTH, FailureKind.CONTENT_POLICY, FailureKind.UNSUPPORTED}
+    | {FailureKind.NOT_FOUND, FailureKind.TOO_LARGE, FailureKind.UNAUTHORIZED, FailureKind.QUOTA}
+    | {FailureKind.CANCELLED, FailureKind.INTERNAL, FailureKind.ALL_FAILED}
+)
+"""What waiting does not mend: the request's own faults, accounts, mistakes of ours; what the caller did itself."""
+
 
 class Try(NamedTuple):
     """One request that really went (or was about to go) upstream. A call that is retried has several."""
@@ -185,6 +192,14 @@ class Failure:
     """What was used before it failed, where known."""
     causes: tuple[tuple[str, Failure], ...] = ()
     """For ALL_FAILED: each candidate ('provider/model') and its last failure, in the order they were asked."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same request may work later: what failed lies neither in it nor in an account. Of several causes, one
+        is enough, since one answer is."""
+        if self.causes:
+            return any(cause.passes for _, cause in self.causes)
+        return self.kind not in _LASTING
 
     def with_tries(self, tries: tuple[Try, ...]) -> Failure:
         """The same failure with the tries that led to it."""

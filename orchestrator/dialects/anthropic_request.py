@@ -45,8 +45,9 @@ def encode(request: Request, model: str, options: ModelOptions) -> Json:
         raise Unsupported("n", "Anthropic's API makes one choice")
     system, messages = _messages(given["messages"])
     body: Json = {name: value for name, value in given.items() if name not in _TAKEN and value is not None}
-    limit = given.get("max_completion_tokens") or given.get("max_tokens") or options.max_tokens
-    limit = limit or (NEWER_TOKENS if model.startswith("claude-") else MAX_TOKENS)
+    default = NEWER_TOKENS if model.startswith("claude-") else MAX_TOKENS
+    limits = (given.get("max_completion_tokens"), given.get("max_tokens"), options.max_tokens, default)
+    limit = next(limit for limit in limits if limit is not None)
     body |= {"messages": messages, "max_tokens": limit}
     if system:
         body["system"] = system
@@ -89,11 +90,29 @@ def _output_config(given: Json, body: Json) -> Json:
     kind = wanted.get("type")
     if kind == "json_schema":
         schema = _object(wanted.get("json_schema")).get("schema")
-        config["format"] = {"type": "json_schema", "schema": schema if isinstance(schema, dict) else {"type": "object"}}
+        schema = schema if isinstance(schema, dict) else {"type": "object"}
+        if _is_open(schema) and "output_config" not in _object(given.get("anthropic")):
+            raise Unsupported("response_format", "Anthropic's API wants 'additionalProperties: false' of every object")
+        config["format"] = {"type": "json_schema", "schema": schema}
     if kind == "json_object":
         told = {"type": "text", "text": "Answer with one JSON object and nothing else."}
         body["system"] = [*body.get("system", []), told]
     return config
+
+
+def _is_open(schema: Any) -> bool:
+    """Whether a schema, or one of several, has an object whose properties are not all named: Anthropic refuses those
+    (platform.claude.com/docs/en/build-with-claude/structured-outputs, "JSON Schema limitations")."""
+    if isinstance(schema, list):
+        return any(map(_is_open, schema))
+    if not isinstance(schema, dict):
+        return False
+    kind = schema.get("type")
+    if "object" in (kind if isinstance(kind, list) else [kind]) and schema.get("additionalProperties") is not False:
+        return True
+    within: list[Any] = [schema.get(name) for name in ("items", "prefixItems", "anyOf", "oneOf", "allOf")]
+    named = [list(_object(schema.get(name)).values()) for name in ("properties", "$defs", "definitions")]
+    return any(map(_is_open, within + named))
 
 
 def _messages(given: list[Any]) -> tuple[list[Json], list[Json]]:
@@ -190,10 +209,13 @@ def _assistant(message: Json, where: str) -> list[Json]:
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict):
             raise Unsupported(at, "Anthropic's API has calls of functions alone")
+        arguments = function.get("arguments") or "{}"
         try:
-            arguments = orjson.loads(function.get("arguments") or "{}")
+            arguments = arguments if isinstance(arguments, dict) else orjson.loads(arguments)
         except (orjson.JSONDecodeError, TypeError):
             raise Unsupported(f"{at}.function.arguments", "the arguments are not JSON") from None
+        if not isinstance(arguments, dict):
+            raise Unsupported(f"{at}.function.arguments", "the arguments are no object")
         blocks.append(
             {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": arguments}
             | ({"cache_control": call["cache_control"]} if call.get("cache_control") else {})
@@ -211,6 +233,8 @@ def _tool_result(message: Json, where: str) -> Json:
 
 
 def _tool(tool: Json) -> Json:
+    if tool.get("type") == "custom" and isinstance(tool.get("custom"), dict):
+        raise Unsupported("tools", "Anthropic's API has no tools that take a text")
     if tool.get("type") != "function" or not isinstance(tool.get("function"), dict):
         return tool
     function = tool["function"]

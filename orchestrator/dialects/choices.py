@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from orchestrator.dialects.failures import of_error
 from orchestrator.types import Failure, Json
 
@@ -69,6 +71,14 @@ def _said(thinking: object) -> str | None:
         return None
     texts = [part.get("text") if isinstance(part, dict) else None for part in thinking]
     return "".join(map(str, texts)) if all(isinstance(one, str) for one in texts) else None
+
+
+def as_text(made: Json) -> bool:
+    """Makes a text of a call's `arguments` that are an object. Says whether they were one."""
+    if not isinstance(made.get("arguments"), dict):
+        return False
+    made["arguments"] = orjson.dumps(made["arguments"]).decode()
+    return True
 
 
 def call_id(answer: object, choice: int, call: int) -> str:

@@ -30,9 +30,9 @@ _POLICY = re.compile(r"(?i)content[_ ](?:policy|filter|management)|moderation|sa
 _QUOTA = re.compile(
     r"(?i)insufficient[_ ](?:quota|funds|credits|balance)|exceeded your current quota|billing|payment required"
 )
-_EXTRA = re.compile(r"extra_forbidden")
-"""Mistral's, and any FastAPI's that is strict: the field means nothing to it. (github.com/mistralai/platform-docs-public,
-issue 7)"""
+_EXTRA = re.compile(r"extra_forbidden|property(?: '[^']*')? is unsupported")
+"""The field means nothing to it: Mistral's, and any FastAPI's that is strict (github.com/mistralai/platform-docs-public,
+issue 7); Groq's (github.com/karthink/gptel, issue 774)."""
 _NO_CREDIT = re.compile(r"(?i)credit balance is too low")
 """Anthropic's, with status 400. Of other quotas a 400 speaks only where it repeats what was asked."""
 _NO_MODEL = re.compile(
@@ -152,7 +152,7 @@ def _kind(status: int, code: str, text: str) -> FailureKind:
         return FailureKind.QUOTA
     if status in (400, 404) and _NO_MODEL.search(text):
         return FailureKind.NOT_FOUND
-    if status == 422 and _EXTRA.search(text):
+    if status in (400, 422) and _EXTRA.search(text):
         return FailureKind.UNSUPPORTED
     if status in _KIND_OF_STATUS:
         return _KIND_OF_STATUS[status]
@@ -187,15 +187,24 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
             try:
                 wait_s = float(value) / scale
             except ValueError:
-                date = email.utils.parsedate_tz(value)
-                if date is None:
+                date_s = _date_s(value)
+                if date_s is None:
                     continue
-                wait_s = email.utils.mktime_tz(date) - now_s
+                wait_s = date_s - now_s
             if not math.isnan(wait_s) and wait_s < 1e9:
                 return max(0.0, wait_s)
     spent = [name for name in ("requests", "tokens") if headers.get(f"x-ratelimit-remaining-{name}") == "0"]
     waits_s = [_duration_s(headers.get(f"x-ratelimit-reset-{name}", "")) for name in spent]
     return max((wait_s for wait_s in waits_s if wait_s is not None), default=None)
+
+
+def _date_s(text: str) -> float | None:
+    """A date of RFC 9110 in seconds since 1970; None for what is none."""
+    try:
+        date = email.utils.parsedate_tz(text)
+        return None if date is None else email.utils.mktime_tz(date)
+    except (ValueError, OverflowError):
+        return None  # the year 10^20, for one
 
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?", re.ASCII)

@@ -12,7 +12,7 @@ import orjson
 
 from orchestrator.config.settings import ModelOptions, Quirks
 from orchestrator.dialects.base import PLAIN, HttpCall
-from orchestrator.dialects.choices import broken, call_id, finish_of, flatten
+from orchestrator.dialects.choices import as_text, broken, call_id, finish_of, flatten
 from orchestrator.dialects.failures import answer_of
 from orchestrator.dialects.openai_stream import ChunkDecoder
 from orchestrator.dialects.usage import usage_of
@@ -101,8 +101,10 @@ def _tidy(choice: Json, answer: object, position: int) -> None:
     flatten(message)
     calls = message.get("tool_calls")
     for index, call in enumerate(calls if isinstance(calls, list) else ()):
-        if isinstance(call, dict) and not call.get("id"):
-            call["id"] = call_id(answer, position, index)
+        if isinstance(call, dict):
+            call["id"] = call.get("id") or call_id(answer, position, index)
+            if isinstance(made := call.get("function"), dict):
+                as_text(made)
 
 
 def _text(value: object) -> str:

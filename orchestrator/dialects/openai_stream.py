@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.dialects.choices import broken, call_id, finish_of, flatten
+from orchestrator.dialects.choices import as_text, broken, call_id, finish_of, flatten
 from orchestrator.dialects.events import JsonEvents
 from orchestrator.dialects.failures import of_error
 from orchestrator.dialects.usage import usage_of
@@ -56,6 +56,7 @@ class ChunkDecoder(JsonEvents):
         if not all(isinstance(choice, dict) for choice in choices):
             chunk["choices"] = choices = [choice for choice in choices if isinstance(choice, dict)]
             changed = True
+        ended = self._release()
         finishes = False
         for choice in choices:
             if (failure := broken(choice)) is not None:
@@ -63,8 +64,11 @@ class ChunkDecoder(JsonEvents):
                 return failure
             changed |= self._choice(choice)
             finishes |= choice.get("finish_reason") is not None
-        if finishes and len(self._finished) >= self._choices:
-            return self._hold(chunk)
+        if finishes and self._roles <= self._finished.keys():
+            return self._hold(chunk, ended)
+        if ended:
+            chunk["choices"] = choices = ended + choices
+            changed = True
         if not changed:
             return Chunk(raw)
         if any(map(_says_something, choices)):
@@ -145,8 +149,16 @@ class ChunkDecoder(JsonEvents):
                 self._finished[index] = reason
         return changed
 
-    def _hold(self, chunk: Json) -> Piece | None:
-        """Keeps the last finish chunk back; the text that it may carry goes out before it."""
+    def _release(self) -> list[Json]:
+        """The choices whose end was held back as the last, though more choices were asked for, and now go on."""
+        if self._last is None or self.holding:
+            return []
+        ended, self._last = self._last["choices"], None
+        return list(ended)
+
+    def _hold(self, chunk: Json, ended: list[Json]) -> Piece | None:
+        """Keeps back the chunk that finishes all choices there are: it may be the last, since a provider may give fewer than
+        were asked for. The text that it may carry goes out before it, with the choices that had ended before."""
         text = {**chunk, "choices": [_without_finish(choice) for choice in chunk["choices"]]}
         said = [choice for choice in text["choices"] if any(choice["delta"].values()) or choice.get("logprobs")]
         self._last = {
@@ -157,7 +169,8 @@ class ChunkDecoder(JsonEvents):
                 if choice.get("finish_reason") is not None
             ],
         }
-        self.holding = True
+        self.holding = len(self._finished) >= self._choices
+        said = ended + said
         return Chunk(orjson.dumps({**text, "choices": said})) if said else None
 
     def _complete(self) -> bool:
@@ -194,6 +207,14 @@ def _says_something(choice: Json) -> bool:
     return any(choice["delta"].values()) or any(beside)
 
 
+def _without(holder: Json, name: str) -> bool:
+    """Takes a field out. Says whether it was there."""
+    if name not in holder:
+        return False
+    del holder[name]
+    return True
+
+
 class ToolCalls:
     """The tool calls of one choice, as its deltas begin and lengthen them."""
 
@@ -202,6 +223,8 @@ class ToolCalls:
         self._choice = choice
         self._begun: dict[int, str | None] = {}
         """By index: the calls that have begun, with the identities that they came with."""
+        self._named: set[int] = set()
+        """Those whose names have come."""
         self._moved: dict[int, int] = {}
         """Where a call is, of those that came by an index that another had already."""
 
@@ -212,8 +235,9 @@ class ToolCalls:
         for call in calls:
             if not isinstance(call, dict):
                 continue
-            given, function = call.get("index"), call.get("function")
-            index = self._place(given, call.get("id") or None, function)
+            kind = "custom" if "custom" in call or call.get("type") == "custom" else "function"
+            given, made = call.get("index"), call.get(kind)
+            index = self._place(given, call.get("id") or None, made)
             if index != given:
                 call["index"] = index
                 changed = True
@@ -222,24 +246,27 @@ class ToolCalls:
                 if not call.get("id"):
                     call["id"] = call_id(self._answer, self._choice, index)
                     changed = True
-                if call.get("type") != "function":
-                    call["type"] = "function"
+                if call.get("type") != kind:
+                    call["type"] = kind
                     changed = True
-                continue
-            for holder, name in ((call, "id"), (call, "type"), (function, "name")):
-                if isinstance(holder, dict) and name in holder:
-                    del holder[name]
-                    changed = True
+            else:
+                changed |= _without(call, "id") | _without(call, "type")
+            if isinstance(made, dict):
+                changed |= as_text(made)
+                if index in self._named:
+                    changed |= _without(made, "name")
+                elif made.get("name"):
+                    self._named.add(index)
         return changed
 
-    def _place(self, given: object, identity: str | None, function: object) -> int:
+    def _place(self, given: object, identity: str | None, made: object) -> int:
         """The index of the call that a delta belongs to.
 
         Gemini gives none, or the same to all, and each call whole in one delta; so a delta with a name is another call,
         unless its identity is one that is known. (Some servers make an identity up for every delta: those have no name.)
         """
         known = [index for index, other in self._begun.items() if identity is not None and other == identity]
-        named = isinstance(function, dict) and bool(function.get("name"))
+        named = isinstance(made, dict) and bool(made.get("name"))
         behind = max(self._begun, default=-1) + 1
         if not isinstance(given, int):
             return known[0] if known else behind if identity is not None or named or not self._begun else behind - 1

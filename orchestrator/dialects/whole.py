@@ -77,7 +77,7 @@ def _deltas(message: Json, blocks: list[Json] | None) -> Iterator[tuple[Json, Js
     delta = {"role": "assistant", **{name: value for name, value in message.items() if value is not None}}
     if isinstance(delta.get("tool_calls"), list):
         calls = [call for call in delta["tool_calls"] if isinstance(call, dict)]
-        delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(calls)]
+        delta["tool_calls"] = [{**call, "index": i} for i, call in enumerate(calls)]
     yield {}, delta
 
 

@@ -29,6 +29,10 @@ class Run(Protocol):
     def __call__(self, coroutine: Coroutine[Any, Any, T], /) -> T: ...
 
 
+End = Callable[[Coroutine[Any, Any, None]], None]
+"""The same for what ends something: harmless when the loop has ended, and all that ran there with it."""
+
+
 class _Above:
     """`orchestrator.wire.app.Admin` for an application that nobody serves."""
 
@@ -102,9 +106,14 @@ class Call:
         return part
 
     async def aclose(self) -> None:
-        """Cancels the application, and waits until it has ended. Harmless after the end."""
+        """Cancels the application, and waits until it has ended; whoever reads meanwhile is told. Harmless after the end."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        if self._task.cancelled() and self._broken is None:
+            self._broken = httpx2.RemoteProtocolError("the answer was closed while it was read")
+        while not self._parts.empty():
+            self._parts.get_nowait()
+        self._parts.put_nowait(None)
 
 
 class _Body(httpx2.AsyncByteStream):
@@ -137,29 +146,31 @@ class AppTransport(httpx2.AsyncBaseTransport):
 class _PlainBody(httpx2.SyncByteStream):
     """The same for a caller of another thread."""
 
-    def __init__(self, call: Call, run: Run) -> None:
+    def __init__(self, call: Call, run: Run, end: End) -> None:
         self._call = call
         self._run = run
+        self._end = end
 
     def __iter__(self) -> Iterator[bytes]:
         while (part := self._run(self._call.part())) is not None:
             yield part
 
     def close(self) -> None:
-        self._run(self._call.aclose())
+        self._end(self._call.aclose())
 
 
 class PlainTransport(httpx2.BaseTransport):
-    """The same, by plain calls; `run` waits for what runs on the application's loop."""
+    """The same, by plain calls; `run` waits for what runs on the application's loop, and so does `end` while it runs."""
 
-    def __init__(self, app: App, run: Run) -> None:
+    def __init__(self, app: App, run: Run, end: End) -> None:
         self._app = app
         self._run = run
+        self._end = end
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """See `AppTransport.handle_async_request`."""
         call, (status, headers) = self._run(self._begin(request, request.read()))
-        return httpx2.Response(status, headers=headers, stream=_PlainBody(call, self._run))
+        return httpx2.Response(status, headers=headers, stream=_PlainBody(call, self._run, self._end))
 
     async def _begin(self, request: httpx2.Request, content: bytes) -> tuple[Call, tuple[int, list[Header]]]:
         call = Call(self._app, request, content)
@@ -178,7 +189,7 @@ def async_client(app: App) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=URL, api_key="none", max_retries=0, http_client=http)
 
 
-def plain_client(app: App, run: Run) -> openai.OpenAI:
+def plain_client(app: App, run: Run, end: End) -> openai.OpenAI:
     """The one of plain calls."""
-    http = httpx2.Client(transport=PlainTransport(app, run), base_url=URL)
+    http = httpx2.Client(transport=PlainTransport(app, run, end), base_url=URL)
     return openai.OpenAI(base_url=URL, api_key="none", max_retries=0, http_client=http)

@@ -95,12 +95,15 @@ def repair(wrong: InvalidObject) -> str:
     )
 
 
+_ABOUT_SCHEMAS = re.compile(r"(?i)response[_ ]format|output[_ ](?:format|config)|json_schema")
+
+
 def keeps_no_schema(failure: Failure) -> bool:
     """Whether a request was not answered since somebody has no place for a schema: asked in words, it may be."""
     for one in (failure, *(cause for _, cause in failure.causes)):
         if one.kind is FailureKind.UNSUPPORTED:
             return True
-        if one.kind is FailureKind.MALFORMED and "response_format" in f"{one.param} {one.message} {one.body}":
+        if one.kind is FailureKind.MALFORMED and _ABOUT_SCHEMAS.search(f"{one.param} {one.message} {one.body}"):
             return True
     return False
 
@@ -121,7 +124,7 @@ def _strict(schema: Any) -> Any:
     if isinstance(schema, list):
         parts = [_strict(part) for part in schema]
         return None if None in parts else parts
-    if not schema or not _NEVER_STRICT.isdisjoint(schema):
+    if not isinstance(schema, dict) or not schema or not _NEVER_STRICT.isdisjoint(schema):
         return None
     if schema.get("type") == "object" and not isinstance(schema.get("properties"), dict):
         return None

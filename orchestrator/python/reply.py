@@ -12,6 +12,14 @@ from orchestrator.asks import Answer
 from orchestrator.python.asking import whole
 from orchestrator.types import Failure, Json, Usage
 
+_TURN = frozenset(
+    {"refusal", "audio", "tool_calls", "function_call"}
+    | {"reasoning", "reasoning_content", "reasoning_details", "content_parts", "extra_content"}
+)
+"""Fields of an answer that a model goes on from: what it said, called and thought, with the signatures that Anthropic,
+Mistral and Gemini want to see again. What else a provider says of its answer (`annotations`, `executed_tools`) is no field of
+a request, and refused by some; what one refuses of these, its row says (`Quirks.turn_drops`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -20,7 +28,7 @@ class ToolCall:
     id: str
     name: str
     text: str
-    """The arguments as the model wrote them: JSON, as a rule."""
+    """The arguments as the model wrote them: JSON, as a rule; of a custom tool, its input."""
 
     @property
     def arguments(self) -> Json:
@@ -57,8 +65,8 @@ class Step:
 
     @property
     def message(self) -> Json:
-        """The assistant's turn as the next request has it: without fields that say nothing."""
-        said = {name: value for name, value in self._message.items() if value or name == "content"}
+        """The assistant's turn as the next request has it: without fields that say nothing, or nothing to a model."""
+        said = {name: value for name, value in self._message.items() if (value and name in _TURN) or name == "content"}
         return {"role": "assistant", **said}
 
     @property
@@ -75,13 +83,9 @@ class Step:
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The functions that the model wants called."""
+        """The functions and custom tools that the model wants called."""
         calls = self._message.get("tool_calls") or ()
-        return tuple(
-            ToolCall(str(call.get("id")), str(made.get("name")), str(made.get("arguments") or "{}"))
-            for call in calls
-            if isinstance(call, dict) and isinstance(made := call.get("function"), dict)
-        )
+        return tuple(found for call in calls if isinstance(call, dict) and (found := _call_of(call)) is not None)
 
     @property
     def finish_reason(self) -> str | None:
@@ -93,6 +97,14 @@ class Step:
     def _message(self) -> dict[str, Any]:
         message: dict[str, Any] = self.raw["choices"][0]["message"]
         return message
+
+
+def _call_of(call: Json) -> ToolCall | None:
+    if isinstance(made := call.get("function"), dict):
+        return ToolCall(str(call.get("id")), str(made.get("name")), str(made.get("arguments") or "{}"))
+    if isinstance(made := call.get("custom"), dict):
+        return ToolCall(str(call.get("id")), str(made.get("name")), str(made.get("input") or ""))
+    return None
 
 
 def step_of(answer: Answer, body: Json | None = None) -> Step:

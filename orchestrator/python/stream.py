@@ -146,12 +146,13 @@ class _Whole:
         return Delta(text, reasoning, calls, raw) if text or reasoning or calls else None
 
     def _call(self, part: Json) -> None:
-        made = part.get("function") or {}
-        call = self._calls.setdefault(
-            part["index"], {"id": part.get("id"), "type": "function", "function": {"name": "", "arguments": ""}}
-        )
-        call["function"]["name"] += _text(made.get("name"))
-        call["function"]["arguments"] += _text(made.get("arguments"))
+        kind, said = ("custom", "input") if part.get("type") == "custom" else ("function", "arguments")
+        beside = {name: value for name, value in part.items() if name not in ("index", "function", "custom")}
+        begun = {"id": None, **beside, "type": kind, kind: {"name": "", said: ""}}
+        call = self._calls.setdefault(part["index"], begun)
+        made, whole = part.get(call["type"]) or {}, call[call["type"]]
+        for name in whole:
+            whole[name] += _text(made.get(name))
 
     def body(self, last: Json) -> Json:
         """The chat completion; `last` is the chunk that ends it."""

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NotRequired, Required, TypeAlias, get_type_hints
 
 import typing_extensions
-from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
-from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic_core import to_json, to_jsonable_python
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from orchestrator.errors import BadChoice, ToolError
 from orchestrator.python.reply import ToolCall
@@ -41,7 +40,8 @@ class Function:
         try:
             self._arguments: TypeAdapter[Any] = TypeAdapter(_arguments(function, name, defaults))
             schema = self._arguments.json_schema()
-        except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema, NameError) as error:
+        except (PydanticUserError, NameError, AttributeError, TypeError, ValueError) as error:
+            # The last three: a name that a module lacks, what is no type, and what has no signature, as `max`.
             reason = str(error).splitlines()[0]
             raise BadChoice("tools", f"the annotations of {name} make no JSON schema: {reason}") from None
         schema.pop("title", None)
@@ -63,12 +63,27 @@ class Function:
             if inspect.iscoroutinefunction(self._function):
                 result = await self._function(**arguments)
             else:
-                result = await asyncio.to_thread(self._function, **arguments)
+                result = await asyncio.to_thread(self._run, arguments)
                 if inspect.isawaitable(result):
                     result = await result
         except ToolError as error:
             return f"error: {error}"
-        return result if isinstance(result, str) else to_json(result, fallback=str).decode()
+        return result if isinstance(result, str) else _json(result)
+
+    def _run(self, arguments: Json) -> Any:
+        try:
+            return self._function(**arguments)
+        except StopIteration as error:
+            # No future takes it: whoever waited for it would wait for ever. Coroutines make the same of it (PEP 479).
+            raise RuntimeError(f"{self.name} raised StopIteration") from error
+
+
+def _json(result: Any) -> str:
+    """Bytes as the text that they are, or else in base64."""
+    try:
+        return to_json(result, fallback=str).decode()
+    except PydanticSerializationError:
+        return to_json(result, fallback=str, bytes_mode="base64").decode()
 
 
 def _arguments(function: Callable[..., Any], name: str, defaults: Json) -> Any:
@@ -101,7 +116,7 @@ class Tools:
         for tool in tools:
             if isinstance(tool, dict):
                 self.schemas.append(tool)
-                self._plain.add(str((tool.get("function") or {}).get("name")))
+                self._plain.add(str((tool.get("function") or tool.get("custom") or {}).get("name")))
             elif callable(tool):
                 function = Function(tool)
                 if function.name in self._functions:

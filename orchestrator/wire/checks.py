@@ -136,7 +136,7 @@ MESSAGES: dict[str, Check] = {
     "temperature": number(0, 2),  # Anthropic's own models take 1 at most, which they are given; others take more
     "top_p": number(0, 1),
     "top_k": whole(0),
-    "max_tokens": whole(1, MAX_TOKENS),
+    "max_tokens": whole(0, MAX_TOKENS),  # 0 fills the prompt's cache, and nothing is said
     "stop_sequences": texts,
     "metadata": an_object,
     "thinking": an_object,

@@ -90,8 +90,9 @@ class CompletionsSpeaker(ChatSpeaker):
                 if self._echo and index not in self._echoed:
                     self._echoed.add(index)
                     text = self._echo + text
-                if text:
-                    choices.append(_choice(choice, text, None))
+                # Of several choices, all but the last end here.
+                if text or choice.get("finish_reason") is not None:
+                    choices.append(_choice(choice, text, choice.get("finish_reason")))
             if choices:
                 parts.append(orjson.dumps({**chunk, "object": "text_completion", "choices": choices}))
         return data_events(parts)

@@ -75,7 +75,7 @@ def show(failure: Failure) -> Shown:
     headers: list[Header] = []
     if status in (429, 503):
         headers.append((b"retry-after", str(max(1, math.ceil(wait_s or 1))).encode()))
-    if failure.kind is _K.ALL_FAILED or not (status in (429, 503) or failure.kind.traits.retry_same):
+    if failure.kind in (_K.ALL_FAILED, _K.NO_CONSENSUS) or not failure.passes:
         headers.append((b"x-should-retry", b"false"))
     return Shown(status, error_object(status, message, code, param), tuple(headers))
 

@@ -19,6 +19,7 @@ from orchestrator.types import Json
 from orchestrator.wire.chat import chat_request, parse_object, take_head, take_model
 from orchestrator.wire.checks import MESSAGES, Names, check_fields, check_function, check_schema, named, wrong
 from orchestrator.wire.messages_stream import MessageEvents, usage_of_chat
+from orchestrator.wire.results import result_of
 from orchestrator.wire.shape import Parsed
 
 _ERRORS = {
@@ -114,7 +115,10 @@ def _blocks(content: Any, where: str) -> list[Json]:
 
 def _content(blocks: Sequence[Json], where: str) -> str | list[Json]:
     """Blocks as the content of a chat message: text where they are text alone."""
-    parts = [_part(block, f"{where}[{i}]") for i, block in enumerate(blocks)]
+    return _text_of([_part(block, f"{where}[{i}]") for i, block in enumerate(blocks)])
+
+
+def _text_of(parts: list[Json]) -> str | list[Json]:
     if all(part.get("type") == "text" for part in parts):
         return "\n\n".join(part["text"] for part in parts)
     return parts
@@ -145,17 +149,17 @@ def _user(blocks: list[Json], role: str, where: str) -> list[Json]:
     rest: list[Json] = []
     for i, block in enumerate(blocks):
         if block.get("type") != "tool_result":
-            rest.append(block)
+            rest.append(_part(block, f"{where}.content[{i}]"))
             continue
-        at = f"{where}.content[{i}].content"
         if not isinstance(block.get("tool_use_id"), str):
             raise wrong(f"{where}.content[{i}].tool_use_id", "is missing: whose result is it?")
-        inner = [] if block.get("content") is None else _blocks(block["content"], at)
-        text = [one for one in inner if one.get("type") == "text"]
-        rest += [one for one in inner if one.get("type") != "text"]
-        messages.append({"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": _content(text, at)})
+        at, content = f"{where}.content[{i}].content", block.get("content")
+        inner = [] if content is None else _blocks(content, at)
+        message, beside = result_of(block["tool_use_id"], [_part(one, f"{at}[{k}]") for k, one in enumerate(inner)])
+        messages.append(message)
+        rest += beside
     if rest or not messages:
-        messages.append({"role": role, "content": _content(rest, f"{where}.content")})
+        messages.append({"role": role, "content": _text_of(rest)})
     return messages
 
 

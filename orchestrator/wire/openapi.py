@@ -145,7 +145,7 @@ _SCHEMAS: Json = {
     "MessagesRequest": _object(
         {
             "model": _SELECTOR, "messages": {"type": "array", "items": _ref("Turn"), "minItems": 1},
-            "max_tokens": {"type": "integer", "minimum": 1, "maximum": MAX_TOKENS},
+            "max_tokens": {"type": "integer", "minimum": 0, "maximum": MAX_TOKENS},
             "system": {"anyOf": [_TEXT, {"type": "array", "items": _ref("TextBlock")}]},
             "stream": {"type": ["boolean", "null"]}, "temperature": _TEMPERATURE, "top_p": _SHARE,
             "stop_sequences": {"type": "array", "items": _TEXT},

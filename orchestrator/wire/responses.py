@@ -20,6 +20,7 @@ from orchestrator.wire.responses_calls import CALLS, RESULTS, call_id_of, call_o
 from orchestrator.wire.responses_own import FIELDS, is_own_item
 from orchestrator.wire.responses_stream import ResponseEvents
 from orchestrator.wire.responses_tools import Tools
+from orchestrator.wire.results import result_of
 from orchestrator.wire.shape import Parsed
 
 _KEPT = ("previous_response_id", "conversation", "background", "prompt")
@@ -67,19 +68,18 @@ providerOptions: {openai: {store: false}}, or asks for chat completions with ope
 
 
 def _messages(data: Json, tools: Tools) -> list[Json]:
-    messages: list[Json] = []
+    head: list[Json] = []
     instructions = data.get("instructions")
     if instructions is not None:
         if not isinstance(instructions, str):
             raise wrong("instructions", "has to be text")
-        messages.append({"role": "system", "content": instructions})
+        head.append({"role": "system", "content": instructions})
     given = data.get("input")
     if isinstance(given, str):
-        return [*messages, {"role": "user", "content": given}]
+        return [*head, {"role": "user", "content": given}]
     if not isinstance(given, list) or not given:
         raise wrong("input", "has to be text, or a list of at least one item")
-    thoughts: list[Json] = []
-    instructed = len(messages)
+    turns = _Turns()
     for position, item in enumerate(given):
         where = f"input[{position}]"
         if not isinstance(item, dict):
@@ -88,47 +88,83 @@ def _messages(data: Json, tools: Tools) -> list[Json]:
         if not isinstance(kind, str):
             raise wrong(f"{where}.type", "has to be text")
         if kind == "reasoning":
-            thoughts += _thoughts(item)
+            turns.think(_thoughts(item))
         elif kind in CALLS:
-            _turn(messages, thoughts).setdefault("tool_calls", []).append(call_of(item, where, tools))
+            turns.assistant().setdefault("tool_calls", []).append(call_of(item, where, tools))
         elif kind in RESULTS:
-            content = _content(item.get("output"), f"{where}.output")
-            messages.append({"role": "tool", "tool_call_id": call_id_of(item, where), "content": content})
+            turns.result(*result_of(call_id_of(item, where), _parts(item.get("output"), f"{where}.output")))
         elif kind == "message":
-            _message(item, where, messages, thoughts)
+            _message(item, where, turns)
         elif is_own_item(kind):
             tools.left_out.append(f"{where}: {kind} means something to OpenAI alone")
         elif kind == "item_reference":
             raise wrong(f"{where}.type", _NO_REFERENCE)
         else:
             raise wrong(f"{where}.type", f"is {kind!r}, which is no kind of item that is known here")
-    if len(messages) == instructed:
+    messages = turns.whole()
+    if not messages:
         raise wrong("input", "has no item that says something to a model")
-    return messages
+    return [*head, *messages]
 
 
-def _message(item: Json, where: str, messages: list[Json], thoughts: list[Json]) -> None:
-    role, content = item.get("role"), _content(item.get("content"), f"{where}.content")
+def _message(item: Json, where: str, turns: _Turns) -> None:
+    role, parts = item.get("role"), _parts(item.get("content"), f"{where}.content")
     if role == "assistant":
-        text = content if isinstance(content, str) else "".join(str(p.get("text") or p.get("refusal")) for p in content)
-        turn = _turn(messages, thoughts)
+        text = "".join(str(part.get("text") or part.get("refusal") or "") for part in parts)
+        turn = turns.assistant()
         turn["content"] = (turn["content"] or "") + text
     elif role in ("user", "system", "developer"):
         # OpenAI takes either for the other; most providers know one alone.
-        messages.append({"role": "system" if role == "developer" else role, "content": content})
+        content = parts[0]["text"] if [part["type"] for part in parts] == ["text"] else parts
+        turns.add({"role": "system" if role == "developer" else role, "content": content})
     else:
         raise wrong(f"{where}.role", "has to be user, assistant, system or developer")
 
 
-def _turn(messages: list[Json], thoughts: list[Json]) -> Json:
-    """The assistant's turn that an item belongs to: what it thought, said and called in a row is one."""
-    if thoughts or not messages or messages[-1]["role"] != "assistant":
-        turn: Json = {"role": "assistant", "content": None}
-        if thoughts:
-            turn["reasoning_details"] = list(thoughts)
-            thoughts.clear()
-        messages.append(turn)
-    return messages[-1]
+class _Turns:
+    """The turns of a conversation, as its items come."""
+
+    def __init__(self) -> None:
+        self._messages: list[Json] = []
+        self._thoughts: list[Json] = []
+        """What the assistant thought before what it says next."""
+        self._beside: list[Json] = []
+        """What results have that is no text; behind the last of them, since results follow their calls."""
+
+    def think(self, thoughts: list[Json]) -> None:
+        """The assistant thinks."""
+        self._thoughts += thoughts
+
+    def assistant(self) -> Json:
+        """The assistant's turn that an item belongs to: what it thought, said and called in a row is one."""
+        self._show()
+        if self._thoughts or not self._messages or self._messages[-1]["role"] != "assistant":
+            thought = {"reasoning_details": self._thoughts} if self._thoughts else {}
+            self._messages.append({"role": "assistant", "content": None, **thought})
+            self._thoughts = []
+        return self._messages[-1]
+
+    def result(self, message: Json, beside: list[Json]) -> None:
+        """The result of a call; see `result_of`."""
+        self._messages.append(message)
+        self._beside += beside
+        self._thoughts = []
+
+    def add(self, message: Json) -> None:
+        """A message that is not the assistant's. What it thought, and then said nothing, belongs to no turn."""
+        self._show()
+        self._messages.append(message)
+        self._thoughts = []
+
+    def whole(self) -> list[Json]:
+        """All of them."""
+        self._show()
+        return self._messages
+
+    def _show(self) -> None:
+        if self._beside:
+            self._messages.append({"role": "user", "content": self._beside})
+            self._beside = []
 
 
 def _thoughts(item: Json) -> list[Json]:
@@ -148,14 +184,12 @@ def _thoughts(item: Json) -> list[Json]:
     ]
 
 
-def _content(content: Any, where: str) -> str | list[Json]:
+def _parts(content: Any, where: str) -> list[Json]:
     if isinstance(content, str):
-        return content
+        return [{"type": "text", "text": content}]
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
         raise wrong(where, "has to be text, or a list of content parts")
-    parts = [_part(part, f"{where}[{i}]") for i, part in enumerate(content)]
-    texts = [part["text"] for part in parts if part.get("type") == "text"]
-    return texts[0] if len(texts) == len(parts) == 1 else parts
+    return [_part(part, f"{where}[{i}]") for i, part in enumerate(content)]
 
 
 def _part(part: Json, where: str) -> Json:

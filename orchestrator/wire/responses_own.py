@@ -19,13 +19,16 @@ FIELDS = frozenset(
 
 _TOOLS = frozenset(
     {"file_search", "image_generation", "code_interpreter", "mcp", "tool_search", "programmatic_tool_calling"}
+    | {"shell", "apply_patch"}  # run by the client, in words that OpenAI's models alone have learned
 )
 _TOOL_FAMILIES = ("web_search", "computer")
 _ITEMS = frozenset(
     {"file_search_call", "image_generation_call", "code_interpreter_call", "tool_search_call", "tool_search_output"}
     | {"mcp_list_tools", "mcp_call", "mcp_approval_request", "mcp_approval_response", "program", "program_output"}
     | {"web_search_call", "computer_call", "computer_call_output"}
-    | {"compaction", "compaction_summary", "context_compaction"}
+    | {"shell_call", "shell_call_output", "apply_patch_call", "apply_patch_call_output"}
+    | {"compaction", "compaction_summary", "context_compaction", "compaction_trigger"}
+    | {"additional_tools", "configuration_update"}
 )
 
 

@@ -27,6 +27,10 @@ LATER = Failure(FailureKind.SERVER_ERROR, "a/b: HTTP 503")
 NEVER = Failure(FailureKind.MALFORMED, "a/b: HTTP 400")
 
 
+def fallen(*causes: Failure) -> Failure:
+    return Failure(FailureKind.ALL_FAILED, "all", causes=tuple(("a/b", cause) for cause in causes))
+
+
 def test_the_public_names() -> None:
     """These, and no others; adding one is a decision."""
     expected = [
@@ -66,6 +70,8 @@ def test_the_public_names() -> None:
         (BadChoice("models", "has to be a list"), "models: has to be a list", False),
         (CallFailed(LATER), "server_error: a/b: HTTP 503", True),
         (CallFailed(NEVER), "invalid_request: a/b: HTTP 400", False),
+        (CallFailed(fallen(NEVER, LATER)), "all_candidates_failed: all", True),
+        (CallFailed(fallen(NEVER)), "all_candidates_failed: all", False),
         (InvalidObject("{", ("a: no", "b: no")), "the answer does not fit the schema: a: no; b: no", True),
         (NoApplication("nobody is there"), "nobody is there", True),
         (ToolError("not today"), "not today", False),
@@ -76,6 +82,16 @@ def test_errors_say_what_and_survive_pickling(error: OrchestratorError, text: st
     for one in (error, pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert (type(error), text, retryable) == (type(one), str(one), one.retryable)
         assert isinstance(one, OrchestratorError)
+
+
+def test_what_trying_again_may_mend() -> None:
+    """What passes with time; not the request's own faults, accounts, mistakes of ours, or what the caller did."""
+    lasting = {
+        "invalid_request", "context_length_exceeded", "content_policy_violation", "unsupported", "model_not_found",
+        "request_too_large", "provider_unauthorized", "insufficient_quota", "cancelled", "internal_error",
+        "all_candidates_failed",
+    }  # fmt: skip
+    assert lasting == {kind.value for kind in FailureKind if not CallFailed(Failure(kind, "x")).retryable}
 
 
 def test_a_pool_loads_no_more_than_it_needs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -70,12 +71,42 @@ async def test_methods() -> None:
     assert "7" == await read.call("{}")
 
 
+@pytest.mark.parametrize(
+    ("result", "expected"), [(b"hi", '"hi"'), (b"\xff", '"_w=="'), ({"a": b"\xff"}, '{"a":"_w=="}'), (object, None)]
+)
+async def test_bytes_and_the_like_are_results(result: Any, expected: str | None) -> None:
+    """Text where they are text, else base64; what JSON does not know is said as Python would."""
+
+    def read() -> Any:
+        return result
+
+    assert (expected or "\"<class 'object'>\"") == await Function(read).call("{}")
+
+
+async def test_a_function_that_stops_an_iteration_fails() -> None:
+    """In a thread, too, where no future would take it: the caller would wait for ever."""
+
+    def first() -> Any:
+        return next(iter(()))
+
+    with pytest.raises(RuntimeError, match="first raised StopIteration"):
+        await asyncio.wait_for(Function(first).call("{}"), 5)
+
+
 def stars(*args: int) -> None: ...
 def named(**kwargs: int) -> None: ...
 def positional(a: int, /) -> None: ...
 def unknown(a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 def odd(a: Callable[[], int]) -> None: ...
 def arbitrary(a: Station) -> None: ...
+
+
+class Half(BaseModel):
+    of: Lost  # type: ignore[name-defined]  # noqa: F821
+
+
+def lost(a: Half) -> None: ...
+def absent(a: asyncio.nowhere) -> None: ...  # type: ignore[name-defined]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +119,9 @@ def arbitrary(a: Station) -> None: ...
         ([positional], "positional takes a: 'int'"),
         ([unknown], "the annotations of unknown make no JSON schema: name 'Nowhere' is not defined"),
         ([odd], "the annotations of odd make no JSON schema"),
+        ([max], "the annotations of max make no JSON schema: no signature found"),
+        ([lost], "the annotations of lost make no JSON schema: .* is not fully defined"),
+        ([absent], "the annotations of absent make no JSON schema: .*nowhere"),
         ([arbitrary], "the annotations of arbitrary make no JSON schema"),
         ([look, look], "two functions have the name look"),
         ([7], "7 is neither a function nor a tool in OpenAI's shape"),

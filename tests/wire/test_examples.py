@@ -76,6 +76,8 @@ def test_the_first_steps() -> None:
     said = {line[:22].strip(): line[23:] for line in ran.stdout.splitlines()}
     assert said["a model"].startswith("[simulated by fast-lab, model small]")
     assert "'method': 'cascade'" in said["an experiment"]
+    assert said["streamed"].endswith("…")
+    assert "'ok')" in said["its attempts"]
     assert said["tools"].startswith("2 rounds, then: ")
     assert "Person(name='simulated', age=1)" == said["an object"]
     assert said["consensus"].startswith("42 with ")

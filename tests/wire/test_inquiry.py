@@ -8,7 +8,10 @@ import httpx
 import pytest
 
 from orchestrator.config.settings import Breaker, Health, Timeouts
+from orchestrator.config.settings import Provider as Settings
 from orchestrator.endpoint import Endpoint
+from orchestrator.inquiry import AGAIN_S, MODELS_S
+from orchestrator.transport import Transport
 from orchestrator.types import Failure, FailureKind, Reply
 from tests.wire.test_endpoint import REQUEST, endpoint, ok
 
@@ -175,3 +178,24 @@ async def test_a_provider_that_is_silent_is_ill_and_probes_end_with_the_endpoint
     await asyncio.sleep(EVERY_S * 10)
     assert before == asked
     await after.aclose()
+
+
+async def test_a_list_that_cannot_be_had_does_not_replace_one_that_was() -> None:
+    """And it is asked for again sooner than one that could."""
+    now_s = 0.0
+    answers = iter([(500, {}), (200, {"data": [{"id": "a"}]}), (500, {}), (200, {"data": [{"id": "b"}]})])
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        status, body = next(answers)
+        return httpx.Response(status, json=body)
+
+    settings = Settings("p", base_url="http://up/v1")
+    transport = Transport(settings.connections, settings.timeouts, httpx.MockTransport(handler))
+    one = Endpoint(settings, (), transport, clock=lambda: now_s)
+    found = []
+    for later_s in (0, AGAIN_S, MODELS_S - 1, 1, AGAIN_S - 1, 1):
+        now_s += later_s
+        found.append(await one.models())
+    assert [(), ("a",), ("a",), ("a",), ("a",), ("b",)] == found
+    assert next(answers, None) is None
+    await one.aclose()

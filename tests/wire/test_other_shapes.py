@@ -61,6 +61,17 @@ async def test_a_streamed_completion(sim: Stack, echo: bool) -> None:
     assert "sim" == chunks[-1]["provider"]
 
 
+async def test_several_streamed_completions(sim: Stack) -> None:
+    """Each has its reason to stop, once."""
+    asked = {"model": "sim/echo+latency-0", "prompt": "one two", "stream": True, "n": 3}
+    *chunks, _ = events((await post(sim, "completions", **asked)).text)
+    said = [choice for chunk in chunks for choice in chunk["choices"]]
+    assert [(i, "stop") for i in range(3)] == sorted(
+        (c["index"], c["finish_reason"]) for c in said if c["finish_reason"]
+    )
+    assert ["one two"] * 3 == ["".join(c["text"] for c in said if c["index"] == i) for i in range(3)]
+
+
 async def test_a_completion_that_is_cut(sim: Stack) -> None:
     """An error event, and no clean end."""
     last = events((await post(sim, "completions", model="up/cut-1", prompt="x", stream=True)).text)[-1]

@@ -157,7 +157,7 @@ async def test_whoever_leaves_a_call_stops_it(models: Models, upstream: Upstream
     [
         ("up/unavailable", FailureKind.SERVER_ERROR, True, "up/unavailable"),
         ("up/context", FailureKind.CONTEXT_LENGTH, False, "too long"),
-        ("up/silent", FailureKind.SILENT, False, "within 1 s"),
+        ("up/silent", FailureKind.SILENT, True, "within 1 s"),
     ],
 )
 async def test_a_failure(models: Models, selector: str, kind: FailureKind, retryable: bool, said: str) -> None:
@@ -404,6 +404,19 @@ async def test_what_a_function_raises_is_the_callers() -> None:
     assert cancelled.is_set()
 
 
+async def test_what_goes_on_from_an_answer() -> None:
+    """What was said and thought, with its signatures; not what a provider says about it, which some refuse to be told."""
+    details = [{"type": "reasoning.text", "text": "hm", "signature": "s"}]
+    beside: Json = {"annotations": [{"type": "url_citation"}], "executed_tools": [1], "refusal": None}
+    call = calling(("get_time", '{"zone": "a"}'), reasoning="hm", reasoning_details=details, **beside)
+    upstream = Scripted(call, "done")
+    async with upstream.serve() as configured, create_models(configured, runtime="asyncio") as models:
+        await models.model("up/m").generate("when?", tools=[get_time])
+    turn = upstream.asked[1]["messages"][1]
+    assert {"role", "content", "tool_calls", "reasoning", "reasoning_details"} == set(turn)
+    assert details == turn["reasoning_details"]
+
+
 async def test_no_step_is_left() -> None:
     """The last answer stands, with the calls that nobody made."""
     call = calling(("get_time", '{"zone": "a"}'))
@@ -430,6 +443,29 @@ async def test_plain_tools_are_never_run(models: Models) -> None:
     assert ["ring"] == [call.name for call in alone.tool_calls]
     mixed = await models.model("sim/parallel").generate("hi", tools=[get_weather, plain])
     assert (1, ["get_weather", "ring"]) == (len(mixed.steps), [call.name for call in mixed.tool_calls])
+
+
+CUSTOM = {"type": "custom", "custom": {"name": "draw", "format": {"type": "text"}}}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_calls_of_custom_tools_are_returned(streamed: bool) -> None:
+    """Their input is a text; what a provider says beside a call goes on with it."""
+    made: list[Json] = [
+        {"id": "c0", "type": "custom", "custom": {"name": "draw", "input": "a circle"}},
+        {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_content": {"s": "x"}},
+    ]
+    upstream = Scripted(calling(tool_calls=made))
+    async with upstream.serve() as configured, create_models(configured, runtime="asyncio") as models:
+        model = models.model("up/m")
+        if streamed:
+            stream = model.stream("hi", tools=[get_time, CUSTOM])
+            _ = [delta async for delta in stream]
+            reply = stream.reply
+        else:
+            reply = await model.generate("hi", tools=[get_time, CUSTOM])
+    assert [("draw", "a circle", {}), ("f", "{}", {})] == [(c.name, c.text, c.arguments) for c in reply.tool_calls]
+    assert made == reply.messages[-1]["tool_calls"]
 
 
 class Answer(BaseModel):

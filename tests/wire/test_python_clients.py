@@ -103,6 +103,19 @@ async def test_a_reader_that_is_slow_holds_the_answer_back(models: Models, upstr
     assert await gone(upstream, "flood") < 0.2
 
 
+async def test_an_answer_that_is_closed_while_it_is_read(models: Models) -> None:
+    """The reader is told: it neither waits for ever nor takes it for the end."""
+    answer = await models.openai().chat.completions.create(model="up/drip-5", messages=HI, stream=True)
+    chunks = aiter(answer)
+    await anext(chunks)
+    reading = asyncio.ensure_future(anext(chunks))
+    await asyncio.sleep(0.05)
+    await answer.response.aclose()
+    with pytest.raises(openai.APIConnectionError) as raised:
+        await asyncio.wait_for(reading, 3)
+    assert "the answer was closed while it was read" == str(raised.value.__cause__)
+
+
 async def test_a_client_of_models_that_are_closed() -> None:
     """There is none before they are open; afterwards it gets an error of the server."""
     models = create_models({"providers": {"sim": {"simulate": {}}}}, runtime="asyncio")
@@ -240,6 +253,61 @@ def test_several_threads(plain: tuple[sync.Models, Upstream]) -> None:
     for thread in threads:
         thread.join()
     assert ["0", "1", "2", "3", "4"] == sorted(texts)
+
+
+def test_a_call_that_is_interrupted_before_it_has_begun() -> None:
+    """Nobody waits for its end, which it will not have; and it does not begin."""
+    loop = sync.Loop()
+    begun = threading.Event()
+
+    async def begin() -> None:
+        begun.set()
+
+    loop._loop.call_soon_threadsafe(time.sleep, 0.5)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    began_s = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(begin())
+    assert time.monotonic() - began_s < 2
+    loop.close()
+    timer.join()
+    assert not begun.is_set()
+
+
+def test_an_interrupted_start_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it came when all had been opened."""
+    before, run, runs = threading.active_count(), sync.Loop.run, 0
+
+    def interrupted(loop: sync.Loop, coroutine: Any) -> Any:
+        nonlocal runs
+        result, runs = run(loop, coroutine), runs + 1
+        if runs == 1:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(sync.Loop, "run", interrupted)
+    models = sync.create_models({"providers": {"sim": {"simulate": {}}}}, runtime="asyncio")
+    with pytest.raises(KeyboardInterrupt):
+        models.start()
+    with pytest.raises(OrchestratorError, match="not open"):
+        models._models.current()
+    assert before == threading.active_count()
+
+
+def test_what_outlives_its_models() -> None:
+    """Streams may be closed all the same: they ended with the models. What asks is told, by the right way to open them."""
+    with sync.create_models({"providers": {"sim": {"simulate": {}}}}, runtime="asyncio") as models:
+        stream = models.model("sim/echo+latency-0").stream("one two")
+        next(stream)
+        client = models.openai()
+        answer = client.chat.completions.create(model="sim/echo+latency-0", messages=HI, stream=True)
+        next(iter(answer))
+    stream.close()
+    answer.close()
+    for ask in (lambda: next(stream), models.openai, models.list):
+        with pytest.raises(OrchestratorError, match="use `with create_models"):
+            ask()
 
 
 def test_opening_and_closing_by_plain_calls() -> None:

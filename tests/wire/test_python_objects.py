@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from orchestrator import BadChoice, CallFailed, InvalidObject, create_models
 from orchestrator.types import Json, Usage
@@ -102,6 +102,10 @@ class Counts(BaseModel):
     counts: dict[str, int]
 
 
+class Flagged(BaseModel):
+    any: Annotated[int, WithJsonSchema({"anyOf": [True, {"type": "null"}]})]
+
+
 class Pair(BaseModel):
     pair: tuple[int, str] | None
 
@@ -117,6 +121,7 @@ class Several(BaseModel):
         (Pair, '{"pair": [1, "a"]}'),
         (Several, '{"one": {"counts": {}}}'),
         (list[Any], '{"value": [1]}'),
+        (Flagged, '{"any": 1}'),
     ],
 )
 async def test_a_schema_that_cannot_be_strict(schema: Any, text: str) -> None:
@@ -188,9 +193,18 @@ async def test_a_model_that_keeps_no_schema_is_given_it_in_words(system: str | N
     assert asked["messages"][0]["content"].startswith(system or "Answer with one JSON object")
 
 
-async def test_a_provider_that_refuses_the_parameter_is_given_it_in_words() -> None:
-    """Where it is not known beforehand."""
-    error = {"error": {"message": "response_format json_schema is unsupported", "code": "invalid_request"}}
+@pytest.mark.parametrize(
+    "message",
+    [
+        "response_format json_schema is unsupported",
+        "Response format is not supported by this model",
+        "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set to false",
+        "output_format: Extra inputs are not permitted",
+    ],
+)
+async def test_a_provider_that_refuses_the_parameter_is_given_it_in_words(message: str) -> None:
+    """Where it is not known beforehand, in whatever words it says so."""
+    error = {"error": {"message": message, "code": "invalid_request"}}
     upstream = Scripted((400, error), ADA)
     assert Person(name="Ada", age=36) == await ask(upstream)
     assert [True, False] == ["response_format" in asked for asked in upstream.asked]

@@ -59,6 +59,43 @@ ITEMS: dict[str, tuple[Any, list[dict[str, Any]]]] = {
           "tool_calls": [CALL, {"id": "c2", "type": "function", "function": {"name": "g", "arguments": "{}"}}]},
          {"role": "tool", "tool_call_id": "c1", "content": "1"},
          {"role": "tool", "tool_call_id": "c2", "content": "2"}]),
+    "an assistant's parts without text": (
+        [{"role": "user", "content": "x"},
+         {"role": "assistant", "content": [{"type": "output_text", "text": ""}, {"type": "refusal", "refusal": "no"},
+                                           {"type": "refusal", "refusal": None}]}],
+        [{"role": "user", "content": "x"}, {"role": "assistant", "content": "no"}]),
+    "results with images, and without anything": (
+        [{"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"a":1}'},
+         {"type": "function_call", "call_id": "c2", "name": "f", "arguments": '{"a":1}'},
+         {"type": "function_call", "call_id": "c3", "name": "f", "arguments": '{"a":1}'},
+         {"type": "function_call_output", "call_id": "c1", "output": [
+             {"type": "input_text", "text": "1"}, {"type": "input_image", "image_url": "u"},
+             {"type": "input_text", "text": "2"}]},
+         {"type": "function_call_output", "call_id": "c2", "output": [{"type": "input_image", "image_url": "v"}]},
+         {"type": "function_call_output", "call_id": "c3", "output": []},
+         {"role": "assistant", "content": "so"}],
+        [{"role": "assistant", "content": None, "tool_calls": [{**CALL, "id": f"c{i}"} for i in (1, 2, 3)]},
+         {"role": "tool", "tool_call_id": "c1", "content": "1\n\n2"},
+         {"role": "tool", "tool_call_id": "c2", "content": ""}, {"role": "tool", "tool_call_id": "c3", "content": ""},
+         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}},
+                                      {"type": "image_url", "image_url": {"url": "v"}}]},
+         {"role": "assistant", "content": "so"}]),
+    "a last result with an image": (
+        [{"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"a":1}'},
+         {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_image", "image_url": "u"}]}],
+        [{"role": "assistant", "content": None, "tool_calls": [CALL]},
+         {"role": "tool", "tool_call_id": "c1", "content": ""},
+         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}]),
+    "what OpenAI's models alone know": (
+        [{"role": "user", "content": "x"},
+         *({"type": kind} for kind in ("additional_tools", "compaction_trigger", "configuration_update", "shell_call",
+                                       "shell_call_output", "apply_patch_call", "apply_patch_call_output"))],
+        [{"role": "user", "content": "x"}]),
+    "thoughts that came to nothing": (
+        [{"role": "user", "content": "x"},
+         {"type": "reasoning", "summary": [], "encrypted_content": "e"}, {"role": "user", "content": "y"},
+         {"role": "assistant", "content": "so"}],
+        [{"role": "user", "content": "x"}, {"role": "user", "content": "y"}, {"role": "assistant", "content": "so"}]),
 }  # fmt: skip
 
 

@@ -38,12 +38,21 @@ PLAIN = {"messages": [USER], "max_tokens": 32_000}
 FUNCTION = {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}
 TOOL = {"type": "function", "function": FUNCTION}
 SENT_TOOL = {"name": "f", "description": "d", "input_schema": {"type": "object"}, "strict": True}
-SCHEMA = {"type": "object", "properties": {}}
+SCHEMA = {"type": "object", "properties": {}, "additionalProperties": False}
+OPEN = {"type": ["object", "null"], "properties": {}}
 ENCODED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "nothing else": ({}, PLAIN),
     "numbers": ({"max_completion_tokens": 5, "temperature": 1.5, "top_p": 0.5},
                 {"max_tokens": 5, "temperature": 1, "top_p": 0.5}),
     "the older limit": ({"max_tokens": 6}, {"max_tokens": 6}),
+    "nothing to write": ({"max_tokens": 0}, {"max_tokens": 0}),
+    "arguments that are an object": (
+        {"messages": [{"role": "assistant", "tool_calls": [{"id": "t", "function": {"name": "f", "arguments": {"a": 1}}}]}]},
+        {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}]}]}),
+    "an open schema that it was given itself": (
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": OPEN}},
+         "anthropic": {"output_config": {"format": {"type": "json_schema", "schema": OPEN}}}},
+        {"output_config": {"format": {"type": "json_schema", "schema": OPEN}}}),
     "one stop": ({"stop": "x"}, {"stop_sequences": ["x"]}),
     "stops": ({"stop": ["x", "y"]}, {"stop_sequences": ["x", "y"]}),
     "the user": ({"user": "john"}, {"metadata": {"user_id": "john"}}),
@@ -144,6 +153,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "arguments that are no JSON": (
         {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]},
         "messages[0].tool_calls[0].function.arguments"),
+    "arguments that are no object": (
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[1]"}}]}]},
+        "messages[0].tool_calls[0].function.arguments"),
+    "a tool that takes a text": ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools"),
+    "no schema": ({"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}}, "response_format"),
+    **{f"an open schema {where}": (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}}, "response_format")
+       for where, schema in {
+           "at the root": OPEN, "of a property": {**SCHEMA, "properties": {"additionalProperties": OPEN}},
+           "of a list": {**SCHEMA, "$defs": {"a": {"type": "array", "items": OPEN}}},
+           "of a choice": {**SCHEMA, "properties": {"a": {"anyOf": [True, OPEN]}}}}.items()},
     "another role": ({"messages": [{"role": "function", "content": "x"}]}, "messages[0].role"),
 }  # fmt: skip
 

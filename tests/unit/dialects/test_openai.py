@@ -134,6 +134,15 @@ def test_other_shapes_of_errors_keep_their_words(body: Any) -> None:
     assert "boom" in outcome.message
 
 
+@pytest.mark.parametrize("value", ["Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "soon"])
+def test_an_odd_date_to_come_back_at_is_none(value: str) -> None:
+    """What else the answer says of it counts then."""
+    headers = {"retry-after": value, "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "2s"}
+    outcome = DIALECT.decode(ASKED, "m", 429, headers, b"{}")
+    assert isinstance(outcome, Failure)
+    assert 2.0 == outcome.retry_after_s
+
+
 def test_keys_that_a_provider_echoes_are_masked() -> None:
     """No credential reaches a message."""
     error = {"error": {"message": "Incorrect API key provided: sk-proj-abcdefgh12345678. Bearer abcdef"}}
@@ -251,12 +260,71 @@ def test_whose_delta_it_is(
     assert all(identities.values())
 
 
+def test_custom_calls_stay_what_they_are() -> None:
+    """Their input is a text, and their kind is said once."""
+    first = {"index": 0, "id": "t1", "type": "custom", "custom": {"name": "f", "input": "a"}}
+    more = {"index": 0, "id": "t1", "type": "custom", "custom": {"name": "f", "input": "b"}}
+    unsaid = {"index": 1, "id": "t2", "custom": {"name": "g", "input": "c"}}
+    pieces = decode(*(chunk({"tool_calls": [call]}) for call in (first, more, unsaid)), b"[DONE]")
+    assert [first, {"index": 0, "custom": {"input": "b"}}, {**unsaid, "type": "custom"}] == [
+        delta["tool_calls"][0] for delta in deltas(pieces)
+    ]
+
+
+def test_a_name_that_comes_late_is_kept() -> None:
+    """Once."""
+    calls = [{"index": 0, "id": "t1", "type": "function", "function": {"name": "", "arguments": ""}}]
+    calls += [{"index": 0, "function": {"name": "f", "arguments": text}} for text in ("{", "}")]
+    pieces = decode(*(chunk({"tool_calls": [call]}) for call in calls), b"[DONE]")
+    functions = [delta["tool_calls"][0]["function"] for delta in deltas(pieces)]
+    assert [calls[0]["function"], {"name": "f", "arguments": "{"}, {"arguments": "}"}] == functions
+
+
+def test_arguments_that_are_an_object_become_a_text() -> None:
+    """Whole and streamed: clients parse them."""
+    call = {"index": 0, "id": "t1", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+    (delta,) = deltas(decode(chunk({"tool_calls": [call]}), b"[DONE]"))
+    body = {"choices": [{"message": {"tool_calls": [call]}}]}
+    reply = DIALECT.decode(ASKED, "m", 200, {}, json.dumps(body).encode())
+    assert isinstance(reply, Reply)
+    for calls in (delta["tool_calls"], reply.body["choices"][0]["message"]["tool_calls"]):
+        assert '{"a":1}' == calls[0]["function"]["arguments"]
+
+
 def test_n_choices_finish_when_all_have() -> None:
     """The last finish is held, the others pass."""
     two = {**chunk({}), "choices": [{"index": 1, "delta": {"content": "b"}, "finish_reason": "stop"}]}
     pieces = decode(two, chunk({"content": "a"}, "stop"), b"[DONE]", choices=2)
-    assert finish(pieces).last["choices"][0]["index"] == 0
-    assert json.loads(pieces[0].data)["choices"][0]["finish_reason"] == "stop"  # type: ignore[union-attr]
+    assert [(0, "stop")] == ends(finish(pieces).last)
+    assert [(1, None), (1, "stop"), (0, None)] == [
+        end for piece in pieces if isinstance(piece, Chunk) for end in ends(json.loads(piece.data))
+    ]
+
+
+def ends(said: dict[str, Any]) -> list[tuple[int, str | None]]:
+    return [(choice["index"], choice["finish_reason"]) for choice in said["choices"]]
+
+
+@pytest.mark.parametrize("end", [(), (b"[DONE]",)])
+def test_fewer_choices_than_were_asked_for(end: tuple[bytes, ...]) -> None:
+    """A provider that knows no `n`: whole, once all that there are have finished, and each has one reason."""
+    usage = {**chunk({}), "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+    pieces = decode(chunk({"content": "a"}), chunk({"content": "b"}, "stop"), usage, *end, choices=3)
+    assert [(0, "stop")] == ends(finish(pieces).last)
+    assert ["a", "b"] == [delta["content"] for delta in deltas(pieces)]
+
+
+def test_choices_one_after_the_other() -> None:
+    """The end of one is said when the next begins."""
+    later = [
+        {**chunk({}), "choices": [{"index": 1, "delta": {"content": text}, "finish_reason": reason}]}
+        for text, reason in (("b", None), ("c", None), ("", "length"))
+    ]
+    pieces = decode(chunk({"content": "a"}), chunk({}, "stop"), *later, choices=2)
+    said = [end for piece in pieces if isinstance(piece, Chunk) for end in ends(json.loads(piece.data))]
+    assert [(0, None), (0, "stop"), (1, None), (1, None)] == said
+    assert [(1, "length")] == ends(finish(pieces).last)
+    assert FailureKind.CUT is failure(decode(chunk({"content": "a"}), chunk({}, "stop"), *later[:2], choices=2)).kind
 
 
 @pytest.mark.parametrize(

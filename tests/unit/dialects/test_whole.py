@@ -121,3 +121,13 @@ def test_what_a_gateway_says_is_anthropics_is_taken_with_care() -> None:
         (chunk,), last = as_chunks({"id": "c", "anthropic": own, "choices": [{"index": 0, "message": message}]})
         assert [message] == [choice["delta"] for choice in orjson.loads(chunk)["choices"]]
         assert own == last["anthropic"]
+
+
+def test_calls_stay_apart_whatever_indices_they_came_with() -> None:
+    """An index of the upstream's, which some give to all of them, does not count."""
+    calls = [{"id": name, "index": 0, "type": "function", "function": {"name": name}} for name in ("a", "b")]
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
+    (chunk,), _ = as_chunks({"choices": [{"index": 0, "message": message}]})
+    assert [{**calls[0], "index": 0}, {**calls[1], "index": 1}] == orjson.loads(chunk)["choices"][0]["delta"][
+        "tool_calls"
+    ]

@@ -81,4 +81,6 @@ def test_spent_fallbacks_say_so() -> None:
     """A client's own retries would only multiply ours."""
     assert ((b"x-should-retry", b"false"),) == show(fallen(K.SERVER_ERROR, K.RESET)).headers
     assert ((b"x-should-retry", b"false"),) == show(Failure(K.UNAUTHORIZED, "key")).headers
+    assert ((b"x-should-retry", b"false"),) == show(Failure(K.NO_CONSENSUS, "too few alike")).headers
     assert () == show(Failure(K.RESET, "once")).headers
+    assert () == show(Failure(K.SILENT, "once")).headers
