@@ -118,10 +118,11 @@ async def test_an_experiment_that_is_not_there(research: Stack) -> None:
 
 
 async def test_why_a_user_was_left_out_is_said(research: Stack) -> None:
-    """To whoever asks for an experiment of a broken file."""
+    """To whoever asks for an experiment of a broken file: that it is broken. What is in it is not everybody's."""
     research.coordinator.config.left_out["user:eve"] = "eve.yaml:1: no"  # type: ignore[index]
     message = (await research.chat("user:eve:one")).json()["error"]["message"]
-    assert "unknown model 'user:eve:one' (left out: eve.yaml:1: no)" in message
+    assert "unknown model 'user:eve:one' (left out: the file of its user has a mistake: GET /admin/config" in message
+    assert "eve.yaml" not in message
 
 
 async def test_experiments_are_listed(research: Stack) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config import users
-from orchestrator.config.document import MAX_BYTES, Document
+from orchestrator.config.document import MAX_BYTES
 from orchestrator.config.live import Live, Snapshot
 from orchestrator.config.load import load, load_all, load_mapping
 from orchestrator.config.settings import Config, Strategy, Tier
@@ -287,7 +287,7 @@ def test_a_file_that_is_written_while_it_is_read_is_read_again(
     """Half a file may well be valid."""
     read = users._document
 
-    def disturbed(path: str) -> Any:
+    def disturbed(path: str) -> object:
         document = read(path)
         (folder / "john.yaml").write_text(JOHN + "  more: [sim/more]\n")
         return document
