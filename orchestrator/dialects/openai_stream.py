@@ -64,7 +64,7 @@ class ChunkDecoder(JsonEvents):
                 return failure
             changed |= self._choice(choice)
             finishes |= choice.get("finish_reason") is not None
-        if finishes and self._roles <= self._finished.keys():
+        if finishes and (len(self._finished) >= self._choices or self._roles <= self._finished.keys()):
             return self._hold(chunk, ended)
         if ended:
             chunk["choices"] = choices = ended + choices

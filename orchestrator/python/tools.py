@@ -42,7 +42,7 @@ class Function:
             schema = self._arguments.json_schema()
         except (PydanticUserError, NameError, AttributeError, TypeError, ValueError) as error:
             # The last three: a name that a module lacks, what is no type, and what has no signature, as `max`.
-            reason = str(error).splitlines()[0]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise BadChoice("tools", f"the annotations of {name} make no JSON schema: {reason}") from None
         schema.pop("title", None)
         for argument, property_ in schema["properties"].items():

@@ -99,7 +99,7 @@ class Tools:
         kind = tool.get("type")
         if is_own_tool(kind):
             self._own.append((f"{where}.type", kind))
-            self.left_out.append(f"{where}: {kind} is run by OpenAI alone")
+            self.left_out.append(f"{where}: {kind} means something to OpenAI alone")
             return
         self.given.append(tool)
         match kind:

@@ -46,6 +46,13 @@ def test_what_is_fitted(quirks: Quirks, body: Json, expected: Json) -> None:
     assert before == repr(body)
 
 
+def test_groq_is_not_told_what_a_model_thought() -> None:
+    """It answers 400 to a turn with a field that it does not know."""
+    turn = {"role": "assistant", "content": "so", "tool_calls": []}
+    thought = {"reasoning": "hm", "reasoning_content": "hm", "reasoning_details": [{}], "annotations": []}
+    assert [turn] == fitted(Request({"messages": [{**turn, **thought}]}), PRESETS["groq"].quirks).body["messages"]
+
+
 def test_messages_are_fitted_and_their_unknown_fields_pass() -> None:
     """Roles by the provider's names; what it refuses is left out."""
     quirks = Quirks(roles={"developer": "system"}, turn_drops=frozenset({"refusal"}))

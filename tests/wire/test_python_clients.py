@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from orchestrator import BadChoice, CallFailed, Models, OrchestratorError, create_models, sync
 from orchestrator.python.client import AppTransport
+from orchestrator.python.loop import Loop
 from orchestrator.wire.app import App
 from tests.upstream import Upstream
 from tests.wire.test_python import config, gone
@@ -257,7 +258,7 @@ def test_several_threads(plain: tuple[sync.Models, Upstream]) -> None:
 
 def test_a_call_that_is_interrupted_before_it_has_begun() -> None:
     """Nobody waits for its end, which it will not have; and it does not begin."""
-    loop = sync.Loop()
+    loop = Loop()
     begun = threading.Event()
 
     async def begin() -> None:
@@ -277,16 +278,16 @@ def test_a_call_that_is_interrupted_before_it_has_begun() -> None:
 
 def test_an_interrupted_start_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it came when all had been opened."""
-    before, run, runs = threading.active_count(), sync.Loop.run, 0
+    before, run, runs = threading.active_count(), Loop.run, 0
 
-    def interrupted(loop: sync.Loop, coroutine: Any) -> Any:
+    def interrupted(loop: Loop, coroutine: Any) -> Any:
         nonlocal runs
         result, runs = run(loop, coroutine), runs + 1
         if runs == 1:
             raise KeyboardInterrupt
         return result
 
-    monkeypatch.setattr(sync.Loop, "run", interrupted)
+    monkeypatch.setattr(Loop, "run", interrupted)
     models = sync.create_models({"providers": {"sim": {"simulate": {}}}}, runtime="asyncio")
     with pytest.raises(KeyboardInterrupt):
         models.start()

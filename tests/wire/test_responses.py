@@ -86,11 +86,6 @@ ITEMS: dict[str, tuple[Any, list[dict[str, Any]]]] = {
         [{"role": "assistant", "content": None, "tool_calls": [CALL]},
          {"role": "tool", "tool_call_id": "c1", "content": ""},
          {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}]),
-    "what OpenAI's models alone know": (
-        [{"role": "user", "content": "x"},
-         *({"type": kind} for kind in ("additional_tools", "compaction_trigger", "configuration_update", "shell_call",
-                                       "shell_call_output", "apply_patch_call", "apply_patch_call_output"))],
-        [{"role": "user", "content": "x"}]),
     "thoughts that came to nothing": (
         [{"role": "user", "content": "x"},
          {"type": "reasoning", "summary": [], "encrypted_content": "e"}, {"role": "user", "content": "y"},

@@ -159,7 +159,8 @@ def test_calls_that_grow_side_by_side() -> None:
 
 
 KINDS = ["web_search", "web_search_2025_08_26", "web_search_preview", "file_search", "image_generation", "code_interpreter",
-         "computer", "computer_use_preview", "mcp", "tool_search", "programmatic_tool_calling"]  # fmt: skip
+         "computer", "computer_use_preview", "mcp", "tool_search", "programmatic_tool_calling",
+         "shell", "apply_patch"]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -170,7 +171,7 @@ def test_what_openai_would_run_is_left_out(kind: str) -> None:
     body = completion("m")
     answer = Answer(Reply(body, "m"), {"attempts": []}, "first", "p", "m")
     whole = parsed.speaker.whole(body, answer)
-    report = {"attempts": [], "left_out": [f"tools[1]: {kind} is run by OpenAI alone"]}
+    report = {"attempts": [], "left_out": [f"tools[1]: {kind} means something to OpenAI alone"]}
     assert ([function("f")], report, {"attempts": []}) == (whole["tools"], whole["orchestrator"], answer.report)
     chunks, last = as_chunks(body)
     speaker = parse(function("f"), {"type": kind}, stream=True).speaker
@@ -198,6 +199,18 @@ ITEMS: list[Json] = [
     {"type": "tool_search_call", "call_id": "c", "execution": "client", "arguments": {}},
     {"type": "tool_search_output", "call_id": "c", "execution": "client", "tools": []},
     {"type": "compaction", "encrypted_content": "gAAAA"},
+    {"type": "compaction_trigger"},
+    {"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"]}},
+    {"type": "shell_call_output", "call_id": "c", "output": []},
+    {
+        "type": "apply_patch_call",
+        "call_id": "c",
+        "status": "completed",
+        "operation": {"type": "delete_file", "path": "a"},
+    },
+    {"type": "apply_patch_call_output", "call_id": "c", "status": "completed"},
+    {"type": "additional_tools", "role": "developer", "tools": []},
+    {"type": "configuration_update"},
 ]
 
 
