@@ -215,6 +215,15 @@ def test_whoever_leaves_a_plain_stream_stops_it(plain: tuple[sync.Models, Upstre
     assert left(upstream, "drip-5") < 0.2
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where whoever started the tests has it ignored, as a shell does in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_what_is_waited_for(plain: tuple[sync.Models, Upstream]) -> None:
     """Upstream too; and the models can be used on."""
     models, upstream = plain
@@ -256,6 +265,7 @@ def test_several_threads(plain: tuple[sync.Models, Upstream]) -> None:
     assert ["0", "1", "2", "3", "4"] == sorted(texts)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_call_that_is_interrupted_before_it_has_begun() -> None:
     """Nobody waits for its end, which it will not have; and it does not begin."""
     loop = Loop()
