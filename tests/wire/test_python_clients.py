@@ -217,7 +217,7 @@ def test_whoever_leaves_a_plain_stream_stops_it(plain: tuple[sync.Models, Upstre
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt, also where whoever started the tests has it ignored, as a shell does in the background."""
+    """Ctrl-C raises KeyboardInterrupt, also where the tests were started with it ignored, as in a shell's background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
