@@ -34,12 +34,7 @@ class Route:
 
     def calls(self) -> int:
         """How many calls a request may come to at the most, retries aside."""
-        widths = [one.calls() if isinstance(one, Route) else 1 for one in self.members]
-        helping = len(self.strategy.helpers)
-        voting, helpers = widths[: len(widths) - helping], widths[len(widths) - helping :]
-        # A judge is asked in both orders.
-        again = helpers[0] if self.strategy.method == "judge" and helpers else 0
-        return sum(voting) * self.strategy.samples + sum(helpers) + again
+        return self.strategy.calls([one.calls() if isinstance(one, Route) else 1 for one in self.members])
 
     def leaves(self) -> Iterator[Candidate]:
         """Every candidate below, from left to right; a candidate that stands in two places comes twice."""

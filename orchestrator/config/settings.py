@@ -9,7 +9,7 @@ Every field's unit stands in its name; its meaning in the comment string below i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import quote
@@ -295,6 +295,15 @@ class Strategy:
         """The members of a vote that have none themselves: the judge, then who is escalated to, as far as there are any."""
         return tuple(one for one in (self.judge, self.escalate) if one is not None)
 
+    def calls(self, widths: Sequence[int]) -> int:
+        """How many calls it may come to at the most, retries aside; `widths`: how many each member may, helpers last.
+
+        Whoever votes is asked for each sample, a judge in both orders of the answers.
+        """
+        voters = len(widths) - len(self.helpers)
+        again = widths[voters] if self.judge is not None and self.method == "judge" else 0
+        return sum(widths[:voters]) * self.samples + sum(widths[voters:]) + again
+
 
 @dataclass(frozen=True, slots=True)
 class Tier:
@@ -303,12 +312,6 @@ class Tier:
     name: str
     strategy: Strategy
     models: tuple[str, ...]
-
-    @property
-    def asked(self) -> tuple[str, ...]:
-        """Whom a request may come to at the most: each that votes for each sample, a judge in both orders."""
-        judge = (self.strategy.judge,) if self.strategy.judge is not None and self.strategy.method == "judge" else ()
-        return (*self.models * self.strategy.samples, *self.strategy.helpers, *judge)
 
     @property
     def members(self) -> tuple[str, ...]:

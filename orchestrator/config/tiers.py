@@ -225,9 +225,10 @@ class Tiers:
                 return 0
             if selector not in sizes:
                 found = 0
-                tier = tiers.get(selector)
-                for member in () if tier is None else tier.asked:
-                    found += size(member, (*trail, selector)) if member.startswith("tier:") else 1
+                if (tier := tiers.get(selector)) is not None:
+                    within = (*trail, selector)
+                    widths = [size(one, within) if one.startswith("tier:") else 1 for one in tier.members]
+                    found = tier.strategy.calls(widths)
                 if found > MAX_CANDIDATES:
                     wrong(selector, f"comes to {found} models with its nested tiers; at most {MAX_CANDIDATES}")
                     found = 0

@@ -20,6 +20,7 @@ import re2  # type: ignore[import-untyped]
 
 from orchestrator.config.settings import Extract
 from orchestrator.consensus import normal
+from orchestrator.content import joined
 from orchestrator.types import Json
 
 TRIES = 40
@@ -40,9 +41,7 @@ class Extracted(NamedTuple):
 def text_of(message: Json) -> str:
     """The text of a chat message, its parts joined."""
     content = message.get("content")
-    if isinstance(content, list):
-        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
+    return content if isinstance(content, str) else joined(content)
 
 
 def is_cut(body: Json) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from orchestrator.asks import Answer
+from orchestrator.content import joined
 from orchestrator.dialects.messages import STOP
 from orchestrator.types import Json
 from orchestrator.wire.chat import chat_request, parse_object, take_head, take_model
@@ -262,7 +263,7 @@ def content_of(message: Json) -> list[Json]:
         blocks.append({"type": "thinking", "thinking": thought, "signature": ""})
     text = message.get("content") or message.get("refusal")
     if isinstance(text, list):
-        text = "".join(str(part.get("text") or "") for part in text if isinstance(part, dict))
+        text = joined(text)
     if isinstance(text, str) and text:
         blocks.append({"type": "text", "text": text})
     calls = message.get("tool_calls")

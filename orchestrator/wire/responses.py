@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.asks import Answer
+from orchestrator.content import joined
 from orchestrator.types import Json
 from orchestrator.wire.chat import ChatShape, take_head
 from orchestrator.wire.checks import RESPONSES, check_fields, check_schema, wrong
@@ -169,11 +170,7 @@ class _Turns:
 
 def _thoughts(item: Json) -> list[Json]:
     parts = item.get("content") or item.get("summary") or []
-    text = (
-        "".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
-        if isinstance(parts, list)
-        else ""
-    )
+    text = joined(parts)
     kept = item.get("encrypted_content")
     if not kept:
         return []
@@ -245,7 +242,7 @@ def _deltas(message: Json) -> list[Json]:
     calls = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
     content = message.get("content")
     if isinstance(content, list):
-        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+        content = joined(content)
     thought = message.get("reasoning_content") or message.get("reasoning")
     return [
         {"reasoning_content": thought if isinstance(thought, str) else None},
