@@ -16,14 +16,13 @@ from ray.exceptions import RayError
 
 from actors.following import Following
 from actors.pools import RayPools
+from orchestrator.accounting import Lasting
 from orchestrator.asks import Answer, Ask, Reloaded
-from orchestrator.balancing import Scores
 from orchestrator.config.live import Snapshot
 from orchestrator.config.load import default_config, load
 from orchestrator.config.settings import Rollout
 from orchestrator.config.shown import shown
 from orchestrator.coordinator import Coordinator
-from orchestrator.counters import Counters
 from orchestrator.errors import CallFailed
 from orchestrator.python.asking import AnswerStream, Opened, ask_for, ending, whole
 from orchestrator.types import Failure, FailureKind, Json
@@ -48,9 +47,9 @@ class CoordinatorReplica:
 
     async def __init__(self, config: str) -> None:  # type: ignore[misc]  # Serve awaits it
         self._pools = RayPools()
-        self._counters = Counters()
-        self._scores = Scores()
-        self._following = Following(config, self._counters, self._take, self._drain)
+        # What was learned of deployments, and what was counted, outlives configurations.
+        self._lasting = Lasting()
+        self._following = Following(config, self._lasting.counters, self._take, self._drain)
         self._current: Coordinator | None = None
         self._former: list[Coordinator] = []
         self._closing: set[asyncio.Task[None]] = set()
@@ -61,10 +60,7 @@ class CoordinatorReplica:
     async def _take(self, snapshot: Snapshot) -> None:
         await self._pools.apply(snapshot, POOLS_UP_S if self._current is None else RELOAD_UP_S)
         before = self._current
-        # What was learned of deployments, and what was counted, stays.
-        self._current = Coordinator(
-            snapshot.config, self._pools.calls, self._pools, counters=self._counters, scores=self._scores
-        )
+        self._current = Coordinator(snapshot.config, self._pools.calls, self._pools, lasting=self._lasting)
         if before is not None:
             self._former.append(before)
             task = asyncio.ensure_future(self._close(before, snapshot.version))

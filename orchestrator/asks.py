@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from orchestrator.callers import Caller
 from orchestrator.types import Failure, Finish, Json, Reply, Request
+
+
+class Gone(Exception):
+    """The caller went away: what a sink raises."""
 
 
 class Ask(NamedTuple):
@@ -18,6 +23,9 @@ class Ask(NamedTuple):
     """The request's own choice: its `orchestrator` object, with OpenRouter's `models` as `fallbacks` and its `provider`."""
     request_id: str
     user: str | None = None
+    """Who it is for: the key's own user, else what the request says."""
+    caller: Caller | None = None
+    """Whose key came with it; None: there are no keys, or it comes from within the cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,7 @@ class Reloaded(NamedTuple):
 
 
 class Sink(Protocol):
-    """Where a streamed answer goes."""
+    """Where a streamed answer goes. Both raise Gone where the caller has left."""
 
     async def open(self, provider: str, model: str, strategy: str, report: Json) -> None:
         """Called once, before the first chunk."""

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from orchestrator.asks import Answer, Ask, Sink
-from orchestrator.balancing import Scores
+from orchestrator.accounting import Allowance, Asked, Ended, Lasting
+from orchestrator.asks import Answer, Ask, Gone, Sink
 from orchestrator.config.settings import Config, Server, Strategy
-from orchestrator.counters import Counters
-from orchestrator.drive import Record, Runtime, drive
+from orchestrator.drive import Record, Run, Runtime, drive
 from orchestrator.errors import UnknownSelector
 from orchestrator.report import report_of
 from orchestrator.resilience.budget import Budget, Turns
@@ -20,9 +19,9 @@ from orchestrator.resilience.latency import Quantiles
 from orchestrator.rollout import decide
 from orchestrator.routes import Candidate, Route
 from orchestrator.selectors import Selectors
-from orchestrator.strategies import TYPICAL_S, plan
-from orchestrator.strategies.split import choose
+from orchestrator.strategies import plan
 from orchestrator.types import Failure, FailureKind, Finish, Json, Opened, Reply
+from orchestrator.world import RequestWorld
 
 HEDGE_FLOOR_PER_S = 0.1
 """Hedges a second that a quiet tier may make beyond its share."""
@@ -54,14 +53,13 @@ class Coordinator:
         pools: Pools,
         *,
         clock: Callable[[], float] = time.monotonic,
-        counters: Counters | None = None,
-        scores: Scores | None = None,
+        lasting: Lasting | None = None,
     ) -> None:
         self.config = config
         self.in_flight = 0
         """What holds the coordinator: requests that have not been answered to their end, at the edge and within."""
-        self.counters = counters or Counters()
-        self.scores = scores or Scores()
+        self.lasting = lasting or Lasting()
+        self.scores = self.lasting.scores
         self._runtime = runtime
         self._pools = pools
         self._clock = clock
@@ -70,7 +68,7 @@ class Coordinator:
         """Hedge budgets, by the selector of the tier."""
 
     async def answer(self, ask: Ask) -> Answer:
-        """A whole answer. Raises UnknownSelector, NotAllowed and BadChoice."""
+        """A whole answer. Raises UnknownSelector, NotAllowed, BadChoice and Denied."""
         return await self._run(ask, None)
 
     async def stream(self, ask: Ask, sink: Sink) -> Answer:
@@ -109,28 +107,57 @@ class Coordinator:
 
     async def _answer(self, ask: Ask, sink: Sink | None) -> Answer:
         route = self._selectors.resolve(ask.selector, ask.override, ask.user)
-        world = _World(self, self._clock, ask)
+        asked = Asked(ask, route, self.config, time.time())
+        began_s = self._clock()
+        allowances = await self._allowed(asked)
+        world = RequestWorld(self, self._clock, ask)
+        reporting = None if sink is None else _Reporting(sink, ask, route, world.arms, self._clock)
+        records: list[Record] = []
+        run: Run | None = None
+        outcome: Reply | Finish | Failure = Failure(FailureKind.INTERNAL, "it failed unexpectedly")
         try:
             run = await drive(
                 plan(route, ask.request, world),
                 tuple(route.leaves()),
                 self._runtime,
-                sink=None if sink is None else _Reporting(sink, ask, route, world.arms),
+                sink=reporting,
                 clock=self._clock,
+                records=records,
             )
+            outcome = run.outcome
+        except (asyncio.CancelledError, Gone):
+            outcome = Failure(FailureKind.CANCELLED, "the caller left")
+            raise
         finally:
             world.end()
-        self._learn(run.records)
-        model = run.outcome.model if isinstance(run.outcome, Reply | Finish) else None
-        report = report_of(ask, route, run.records, run.winner, world.arms)
-        if run.consensus is not None:
-            report["consensus"] = run.consensus
-        self.counters.request(ask.selector, route.strategy.name, _outcome(run.outcome))
-        for split, arm in world.arms.items():
-            self.counters.arm(split, arm, world.outcomes.get(split, FailureKind.CANCELLED.value))
-        for attempt in report["attempts"]:
-            self.counters.attempt(attempt["provider"], attempt["model"], attempt["outcome"])
-        return Answer(run.outcome, report, route.strategy.name, run.winner.provider if run.winner else None, model)
+            self._learn(records)
+            winner = None if run is None else run.winner
+            report = report_of(ask, route, records, winner, world.arms)
+            if run is not None and run.consensus is not None:
+                report["consensus"] = run.consensus
+            opened_s = None if reporting is None or reporting.opened_s is None else reporting.opened_s - began_s
+            self._tell(Ended(asked, outcome, report, self._clock() - began_s, opened_s, world.outcomes), allowances)
+        model = outcome.model if isinstance(outcome, Reply | Finish) else None
+        return Answer(outcome, report, route.strategy.name, winner.provider if winner else None, model)
+
+    async def _allowed(self, asked: Asked) -> list[Allowance]:
+        """What the request may spend, by everybody who has a say. Raises Denied."""
+        allowances: list[Allowance] = []
+        try:
+            for allowing in self.lasting.allowing:
+                allowance = await allowing.allow(asked)
+                allowances += () if allowance is None else (allowance,)
+        except BaseException:
+            for allowance in allowances:
+                allowance.settle(None)
+            raise
+        return allowances
+
+    def _tell(self, ended: Ended, allowances: Sequence[Allowance]) -> None:
+        for allowance in allowances:
+            allowance.settle(ended)
+        for observer in (self.lasting.counters, *self.lasting.observers):
+            observer.ended(ended)
 
     def _learn(self, records: Sequence[Record]) -> None:
         """What the calls of one request say of their candidates; one that was cancelled says nothing."""
@@ -189,82 +216,13 @@ class Coordinator:
         return not problems, {"status": "ready" if not problems else "not ready", "pools": problems}
 
 
-class _World:
-    """`orchestrator.strategies.World` of one request."""
-
-    __slots__ = ("_ask", "_begun", "_clock", "_coordinator", "_refused", "arms", "outcomes")
-
-    def __init__(self, coordinator: Coordinator, clock: Callable[[], float], ask: Ask) -> None:
-        self._coordinator = coordinator
-        self._clock = clock
-        self._ask = ask
-        self.arms: dict[str, str] = {}
-        """Selector of a split -> the arm that was asked, the outermost first."""
-        self.outcomes: dict[str, str] = {}
-        """Selector of a split -> what came of the arm."""
-        self._begun: list[str] = []
-        self._refused: set[Turns] = set()
-
-    def asked(self, route: Route) -> None:
-        """See `World`."""
-        self._coordinator.turns(route).budget.deposit(self._clock())
-
-    def may_hedge(self, route: Route) -> bool:
-        """See `World`."""
-        turns = self._coordinator.turns(route)
-        if turns.take(self, self._clock()):
-            return True
-        self._refused.add(turns)
-        return False
-
-    def after_s(self, route: Route, *, stream: bool) -> float:
-        """See `World`: of the first candidate, by what its pool knows."""
-        first = next(route.leaves())
-        share = route.strategy.after_share
-        assert share is not None, "a hedge has a delay, or a share"
-        known = self._coordinator.quantiles(first, stream=stream)
-        if known is not None:
-            return known[share]
-        return self._coordinator.config.providers[first.provider].options_of(first.model).typical_s or TYPICAL_S
-
-    def order(self, route: Route) -> Sequence[int]:
-        """See `World`. A tier among the members counts as its first candidate."""
-        strategy = route.strategy
-        names = [str(next(one.leaves()) if isinstance(one, Route) else one) for one in route.members]
-        # Weights name members as the configuration does.
-        members = [one.selector if isinstance(one, Route) else str(one) for one in route.members]
-        named = zip(names, members, strict=True)
-        weights = {name: strategy.weights[member] for name, member in named if member in strategy.weights}
-        scores = self._coordinator.scores
-        order = scores.order(names, self._clock(), by=strategy.by, explore=strategy.explore, weights=weights)
-        self._begun.append(names[order[0]])
-        scores.begin(names[order[0]])
-        return order
-
-    def arm(self, route: Route) -> str:
-        """See `World`."""
-        return self.arms.setdefault(route.selector, self._arm(route.strategy))
-
-    def arm_ended(self, route: Route, outcome: Reply | Finish | Failure) -> None:
-        """See `World`."""
-        self.outcomes[route.selector] = _outcome(outcome)
-
-    def _arm(self, split: Strategy) -> str:
-        unit = self._ask.user if split.unit == "user" else None
-        return choose(split.arms, split.seed, self._ask.request_id if unit is None else unit)
-
-    def end(self) -> None:
-        """The request has ended."""
-        for name in self._begun:
-            self._coordinator.scores.end(name)
-        for turns in self._refused:
-            turns.leave(self)
-
-
 class _Reporting:
     """A sink of the edge's as a sink of the driver's."""
 
-    def __init__(self, sink: Sink, ask: Ask, route: Route, arms: Mapping[str, str]) -> None:
+    def __init__(self, sink: Sink, ask: Ask, route: Route, arms: Mapping[str, str], clock: Callable[[], float]) -> None:
+        self.opened_s: float | None = None
+        """When the first token came, by the clock."""
+        self._clock = clock
         self._sink = sink
         self._ask = ask
         self._route = route
@@ -272,12 +230,9 @@ class _Reporting:
         self.send = sink.send
 
     async def open(self, candidate: Candidate, opened: Opened, records: Sequence[Record]) -> None:
+        self.opened_s = self._clock()
         report = report_of(self._ask, self._route, records, candidate, self._arms)
         await self._sink.open(candidate.provider, opened.model, self._route.strategy.name, report)
-
-
-def _outcome(outcome: Reply | Finish | Failure) -> str:
-    return outcome.kind.value if isinstance(outcome, Failure) else "ok"
 
 
 def _row(selector: str, owner: str) -> Json:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.types import FailureKind
+from orchestrator.world import outcome_of
+
+if TYPE_CHECKING:
+    from orchestrator.accounting import Ended
 
 MAX_LABELS = 2_000
 """Callers choose models' names: what comes beyond so many combinations is counted as `other`."""
@@ -21,6 +27,15 @@ class Counters:
         """(provider, model, outcome) -> attempts."""
         self.arms: Counter[tuple[str, str, str]] = Counter()
         """(selector of the split, arm, outcome of the arm) -> requests."""
+
+    def ended(self, ended: Ended) -> None:
+        """See `orchestrator.accounting.Observer`."""
+        report = ended.report
+        self.request(report["selector"], report["strategy"], outcome_of(ended.outcome))
+        for split, arm in report.get("arms", {}).items():
+            self.arm(split, arm, ended.arm_outcomes.get(split, FailureKind.CANCELLED.value))
+        for attempt in report["attempts"]:
+            self.attempt(attempt["provider"], attempt["model"], attempt["outcome"])
 
     def request(self, selector: str, strategy: str, outcome: str) -> None:
         """One request ended."""

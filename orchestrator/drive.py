@@ -109,6 +109,7 @@ class _Driver(Generic[H]):
         runtime: Runtime[H],
         sink: Sink | None,
         clock: Callable[[], float],
+        records: list[Record],
     ) -> None:
         self._leaves = leaves
         self._runtime = runtime
@@ -120,7 +121,7 @@ class _Driver(Generic[H]):
         self._opened: dict[int, tuple[H, Stream]] = {}
         self._ready: deque[H] = deque()
         """Calls that were ready in the last look, in that order, of which the plan has not been told."""
-        self._records: list[Record] = []
+        self._records = records
         """By the call's identity: plans number their calls from 0."""
         self._sent = SoFar() if len(leaves) > 1 else None
         """What the caller has been sent. A single candidate has nobody to go on with."""
@@ -219,9 +220,11 @@ async def drive(
     *,
     sink: Sink | None = None,
     clock: Callable[[], float],
+    records: list[Record] | None = None,
 ) -> Run:
     """Runs `plan` to its verdict. Whatever happens, cancellation included, nothing that it started runs on.
 
-    `sink` is needed by requests that stream. Raises only what the sink raises, and CancelledError.
+    `sink` is needed by requests that stream. `records`, an empty list, is filled with what happens to each call: also where
+    there is no verdict. Raises only what the sink raises, and CancelledError.
     """
-    return await _Driver(leaves, runtime, sink, clock).run(plan)
+    return await _Driver(leaves, runtime, sink, clock, [] if records is None else records).run(plan)

@@ -4,6 +4,7 @@ OrchestratorError
 ├── ConfigError          a configuration that cannot be used; `.problems` has one line each
 ├── UnknownSelector      a model, tier or experiment that does not exist; `.near` has similar names
 ├── NotAllowed           an experiment of another user than the one who asks
+├── Denied               a limit or a budget of the caller's is used up; `.code` says which, `.retry_after_s` for how long
 ├── BadChoice            an argument, or a request's own choice, that cannot be followed; `.param` names it
 ├── CallFailed           a request that got no answer; `.failure` says why, `.retryable` whether trying again helps
 ├── InvalidObject        an answer that is not the object that was asked for; `.text` has it, `.errors` what is wrong
@@ -68,6 +69,29 @@ class NotAllowed(OrchestratorError):
 
     def __str__(self) -> str:
         return f"{self.selector!r} may not be used by the user {self.user!r}"
+
+
+class Denied(OrchestratorError):
+    """A request that may not be begun now: a limit or a budget of the caller's is used up, or cannot be looked at.
+
+    `status` is the HTTP status (403 a budget, 429 a limit, 503 nobody knows), `code` the error's code, `retry_after_s` how
+    long to wait, where that helps.
+    """
+
+    def __init__(self, status: int, code: str, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(status, code, message, retry_after_s)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+    @property
+    def retryable(self) -> bool:
+        """See `OrchestratorError.retryable`."""
+        return self.status != 403
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class BadChoice(OrchestratorError):

@@ -8,17 +8,17 @@ import re
 from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
+from math import ceil
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 from uuid import uuid4
 
-from orchestrator.asks import Answer, Ask, Reloaded, Sink
+from orchestrator.asks import Answer, Ask, Gone, Reloaded, Sink
 from orchestrator.config.settings import Server
-from orchestrator.errors import BadChoice, NotAllowed, UnknownSelector
+from orchestrator.errors import BadChoice, Denied, NotAllowed, UnknownSelector
 from orchestrator.types import Failure, Json, Reply
 from orchestrator.wire.errors import error_object, show
 from orchestrator.wire.http import (
-    Gone,
     Header,
     Receive,
     Refused,
@@ -212,7 +212,7 @@ class App:
                 if sink.started or not isinstance(answer.outcome, Failure):
                     await sink.finish(answer)
                     return
-        except (UnknownSelector, NotAllowed, BadChoice) as wrong:
+        except (UnknownSelector, NotAllowed, BadChoice, Denied) as wrong:
             refused = _refused(wrong)
             if sink is None or not await self._begun(sink):
                 raise refused from None
@@ -279,11 +279,14 @@ def _anthropic_row(row: Json) -> Json:
     return {"type": "model", "id": row["id"], "display_name": row["id"], "created_at": "1970-01-01T00:00:00Z"}
 
 
-def _refused(wrong: UnknownSelector | NotAllowed | BadChoice) -> Refused:
+def _refused(wrong: UnknownSelector | NotAllowed | BadChoice | Denied) -> Refused:
     if isinstance(wrong, UnknownSelector):
         return Refused(404, "model_not_found", str(wrong), param="model")
     if isinstance(wrong, NotAllowed):
         return Refused(403, "model_not_allowed", str(wrong), param="model")
+    if isinstance(wrong, Denied):
+        seconds = () if wrong.retry_after_s is None else ((b"retry-after", str(ceil(wrong.retry_after_s)).encode()),)
+        return Refused(wrong.status, wrong.code, str(wrong), headers=seconds)
     return Refused(400, "invalid_request", str(wrong), param=wrong.param)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from orchestrator.asks import Gone
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -24,10 +26,6 @@ class Refused(Exception):
         self.code = code
         self.param = param
         self.headers = headers
-
-
-class Gone(Exception):
-    """The caller went away."""
 
 
 DISCARD_BYTES = 256_000_000

@@ -38,6 +38,7 @@ def test_the_public_names() -> None:
         "CallFailed",
         "ConfigError",
         "Delta",
+        "Denied",
         "InvalidObject",
         "Model",
         "ModelReply",

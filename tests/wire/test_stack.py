@@ -12,9 +12,9 @@ import pytest
 
 from orchestrator.asks import Ask
 from orchestrator.config.settings import Latency, Simulate
-from orchestrator.coordinator import _World
 from orchestrator.simulate.server import start
 from orchestrator.types import Request
+from orchestrator.world import RequestWorld
 from tests.upstream import Upstream
 from tests.wire.conftest import Serve, Stack
 
@@ -370,7 +370,7 @@ async def test_requests_are_counted(stack: Stack) -> None:
     assert 200 == (await slow).status_code
     await stack.chat("tier:rescue")
     await stack.chat("up/malformed")
-    counters = stack.coordinator.counters
+    counters = stack.coordinator.lasting.counters
     assert {
         ("up/slow-0.1", "first", "ok"): 1,
         ("tier:rescue", "fallback", "ok"): 1,
@@ -400,7 +400,7 @@ async def test_a_hedge_by_percentile_learns(upstream: Upstream, serve: Serve) ->
     assert "up/ok" == report["winner"]
     assert 0.05 <= report["attempts"][1]["start_s"] < 0.2
     route = stack.coordinator._selectors.resolve("tier:u")
-    world = _World(stack.coordinator, time.monotonic, Ask("tier:u", Request({}), None, "r"))
+    world = RequestWorld(stack.coordinator, time.monotonic, Ask("tier:u", Request({}), None, "r"))
     assert 2.0 == world.after_s(route, stream=False)
     for _ in range(60):
         await stack.chat("up/quick")

@@ -154,7 +154,7 @@ async def test_a_split_keeps_a_user_on_an_arm(research: Stack) -> None:
         (arm,) = said
         arms[arm] += 2
     assert min(arms["control"], arms["new"]) > 0
-    counted = research.coordinator.counters.arms
+    counted = research.coordinator.lasting.counters.arms
     assert {("tier:trial", arm, "ok"): count for arm, count in arms.items()} == dict(counted)
 
 
@@ -186,7 +186,7 @@ async def test_an_arm_that_fails_is_not_routed_around(research: Stack) -> None:
     """Its failure is the answer, and counts for it."""
     answer = await research.chat("tier:down", user="ada")
     assert (502, "a") == (answer.status_code, answer.json()["orchestrator"]["arm"])
-    assert {("tier:down", "a", "server_error"): 1} == dict(research.coordinator.counters.arms)
+    assert {("tier:down", "a", "server_error"): 1} == dict(research.coordinator.lasting.counters.arms)
 
 
 async def test_what_others_make_up_for_is_no_success_of_an_arm(research: Stack) -> None:
@@ -195,7 +195,7 @@ async def test_what_others_make_up_for_is_no_success_of_an_arm(research: Stack) 
         answer = await research.chat(model, user="ada")
         assert (200, "up/ok") == (answer.status_code, answer.json()["orchestrator"]["winner"])
     counted = {("tier:down", "a", "server_error"): 1, ("tier:late", "a", "cancelled"): 1}
-    assert counted == dict(research.coordinator.counters.arms)
+    assert counted == dict(research.coordinator.lasting.counters.arms)
 
 
 async def test_hedges_of_an_arm_are_paid_for_by_its_own_requests(research: Stack) -> None:
