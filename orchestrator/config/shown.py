@@ -1,9 +1,10 @@
-"""A configuration as /admin/config shows it: JSON, no key in it, and of prices only how many there are."""
+"""A configuration as /admin/config shows it: JSON, no key or password in it, and of prices only how many there are."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
 
+from orchestrator.config.ledger import address_alone, without_password
 from orchestrator.config.settings import Config
 from orchestrator.pricing.book import Prices
 from orchestrator.pricing.rows import row_of
@@ -27,4 +28,8 @@ def shown(config: Config) -> Json:
         provider["accounts"] = max(1, len(keys.get(name, ())))
         quirks = provider["quirks"]
         provider["quirks"] = {k: sorted(v) if isinstance(v, frozenset) else v for k, v in quirks.items()}
+    if (ledger := value["ledger"]) is not None:
+        ledger["url"] = without_password(ledger["url"])
+        if (webhook := ledger["alerts"]["webhook"]) is not None:
+            ledger["alerts"]["webhook"] = address_alone(webhook)
     return value
