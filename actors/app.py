@@ -23,10 +23,12 @@ from orchestrator.config.load import default_config, load
 from orchestrator.config.settings import Rollout
 from orchestrator.config.shown import shown
 from orchestrator.coordinator import Coordinator
+from orchestrator.counters import Counters
 from orchestrator.errors import CallFailed
 from orchestrator.python.asking import AnswerStream, Opened, ask_for, ending, whole
 from orchestrator.types import Failure, FailureKind, Json
 from orchestrator.wire.app import App
+from orchestrator.wire.http import Refused
 
 NAME = "orchestrator"
 POOLS_UP_S = 20.0
@@ -96,6 +98,15 @@ class CoordinatorReplica:
         except (RayError, TimeoutError) as error:
             status = {"problems": [f"the control actor does not answer: {type(error).__name__}"]}
         return {"version": snapshot.version, **status, "config": shown(snapshot.config)}
+
+    async def counters(self) -> Counters:
+        """See `orchestrator.wire.app.Admin`."""
+        try:
+            return await self._following.counters()
+        except (RayError, TimeoutError) as error:
+            # Nothing is better than a part: a scrape that fails leaves a gap, a counter that falls is taken for new calls.
+            what = f"the control actor does not answer: {type(error).__name__}"
+            raise Refused(503, "metrics_unavailable", what) from None
 
     async def reload(self) -> Reloaded:
         """See `orchestrator.wire.app.Admin`."""

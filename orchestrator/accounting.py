@@ -44,6 +44,10 @@ class Ended(NamedTuple):
     """From its beginning to the first token for the caller; None where it was not streamed, or did not come so far."""
     arm_outcomes: Mapping[str, str]
     """Selector of each split that it went through -> what came of the arm itself."""
+    hedges: int = 0
+    """Calls that were made beside others because those took long."""
+    retries: int = 0
+    """Tries of a call beyond its first, as far as they are known: not those of calls that were stopped."""
 
 
 class Allowance(Protocol):

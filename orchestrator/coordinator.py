@@ -12,7 +12,7 @@ from orchestrator.accounting import Allowance, Asked, Ended, Lasting
 from orchestrator.asks import Answer, Ask, Gone, Sink
 from orchestrator.config.settings import Config, Server, Strategy
 from orchestrator.drive import Record, Run, Runtime, drive
-from orchestrator.errors import UnknownSelector
+from orchestrator.errors import Denied, UnknownSelector
 from orchestrator.report import report_of
 from orchestrator.resilience.budget import Budget, Turns
 from orchestrator.resilience.latency import Quantiles
@@ -136,7 +136,10 @@ class Coordinator:
             if run is not None and run.consensus is not None:
                 report["consensus"] = run.consensus
             opened_s = None if reporting is None or reporting.opened_s is None else reporting.opened_s - began_s
-            self._tell(Ended(asked, outcome, report, self._clock() - began_s, opened_s, world.outcomes), allowances)
+            hedges = sum(record.extra for record in records)
+            retries = sum(max(0, len(record.outcome.tries) - 1) for record in records if record.outcome is not None)
+            seconds = self._clock() - began_s
+            self._tell(Ended(asked, outcome, report, seconds, opened_s, world.outcomes, hedges, retries), allowances)
         model = outcome.model if isinstance(outcome, Reply | Finish) else None
         return Answer(outcome, report, route.strategy.name, winner.provider if winner else None, model)
 
@@ -147,9 +150,11 @@ class Coordinator:
             for allowing in self.lasting.allowing:
                 allowance = await allowing.allow(asked)
                 allowances += () if allowance is None else (allowance,)
-        except BaseException:
+        except BaseException as refused:
             for allowance in allowances:
                 allowance.settle(None)
+            if isinstance(refused, Denied):
+                self.lasting.counters.count("orchestrator_refused_total", {"code": refused.code})
             raise
         return allowances
 

@@ -87,6 +87,8 @@ class Record:
     end_s: float | None = None
     outcome: Reply | Finish | Failure | None = None
     """None: still running, or, with `end_s` set, cancelled because another won."""
+    extra: bool = False
+    """Whether it is a hedge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ class _Driver(Generic[H]):
             self._stop(call)
         for new in step.start:
             candidate = self._leaves[new.candidate]
-            self._records.append(Record(candidate, self._now()))
+            self._records.append(Record(candidate, self._now(), extra=new.extra))
             self._waiting[self._runtime.start(new, candidate)] = new.id
 
     def _stop(self, call: int) -> None:

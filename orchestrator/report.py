@@ -84,6 +84,8 @@ def _spent(usage: Any) -> Json:
     return {
         "input_tokens": None if usage is None else usage.input_tokens,
         "output_tokens": None if usage is None else usage.output_tokens,
+        "cached_tokens": None if usage is None else usage.cached_tokens,
+        "reasoning_tokens": None if usage is None else usage.reasoning_tokens,
         "cost_usd": None if usage is None else usage.cost_usd,
         "cost_is_estimate": False,
     }

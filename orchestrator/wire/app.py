@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from orchestrator.asks import Answer, Ask, Gone, Reloaded, Sink
 from orchestrator.config.settings import Server
+from orchestrator.counters import Counters
 from orchestrator.errors import BadChoice, Denied, NotAllowed, UnknownSelector
 from orchestrator.types import Failure, Json, Reply
 from orchestrator.wire.errors import error_object, show
@@ -27,6 +28,7 @@ from orchestrator.wire.http import (
     header_value,
     noticing,
     read_body,
+    send_body,
     send_json,
 )
 from orchestrator.wire.messages import count_tokens
@@ -65,6 +67,10 @@ class Admin(Protocol):
 
     async def config(self) -> Json:
         """The configuration in use, without keys, and what is wrong with its file as it is now."""
+        ...
+
+    async def counters(self) -> Counters:
+        """What was counted in all processes, as it is now. Raises Refused."""
         ...
 
     async def reload(self) -> Reloaded:
@@ -147,9 +153,21 @@ class App:
             limit = int(self._current().server.max_body_mb * 1_000_000)
             await send_json(send, 200, count_tokens(await read_body(scope, receive, limit)), self._id(request_id))
             return
+        if path == "/metrics":
+            await self._metrics(scope, send, request_id)
+            return
         listing = path.startswith("/v1/models")
         status, body = (200, await self._models(path, scope)) if listing else await self._state(path, scope)
         await send_json(send, status, body, self._id(request_id))
+
+    async def _metrics(self, scope: Scope, send: Send, request_id: str) -> None:
+        from orchestrator.metrics import exposition
+
+        counters, pools = await asyncio.gather(self._admin.counters(), self._current().pools())
+        accept = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
+        # In a thread: there may be thousands of lines.
+        body, kind = await asyncio.to_thread(exposition, counters, pools, accept)
+        await send_body(send, 200, kind.encode(), body, self._id(request_id))
 
     async def _models(self, path: str, scope: Scope) -> Any:
         """The models, or one of them: in Anthropic's shape for its clients. Raises Refused."""
