@@ -49,6 +49,8 @@ class Control:
         self._tally = Tally()
         self._brought = asyncio.Event()
         """Set, and replaced, when a coordinator has brought its counters."""
+        self._looked_s = 0.0
+        """When somebody last wanted to see them."""
         self._asked_s = time.monotonic()
         self._draining: set[str] | None = None
         """Set while the application is being stopped: the coordinators that have been told."""
@@ -93,18 +95,19 @@ class Control:
             if live.snapshot is not None:
                 self._publish()
 
-    async def next(
-        self, coordinator: str, version: int, brought: Brought
-    ) -> Snapshot | Literal["unknown", "drain"] | None:
+    async def take(self, coordinator: str, brought: Brought) -> None:
+        """What a coordinator has counted. Comes before each `next`, by itself, so that it is known at once to be taken."""
+        self._tally.take(coordinator, time.monotonic(), brought)
+        came, self._brought = self._brought, asyncio.Event()
+        came.set()
+
+    async def next(self, coordinator: str, version: int) -> Snapshot | Literal["unknown", "drain"] | None:
         """What is newer than `version`, as soon as there is something; None when there was nothing for a while.
 
         `unknown`: something is lacking here, and whoever has a snapshot is asked for it (`restore`). `drain`: said once to
         each coordinator when the application is being stopped; it says so (`drained`) when it has nothing in flight.
         """
         self._asked_s = time.monotonic()
-        self._tally.take(coordinator, self._asked_s, brought)
-        came, self._brought = self._brought, asyncio.Event()
-        came.set()
         if self._draining is not None and coordinator not in self._draining:
             self._draining.add(coordinator)
             return "drain"
@@ -114,6 +117,8 @@ class Control:
         if version and (self._live.snapshot is None or self._live.unsure):
             return "unknown"
         if self._live.snapshot is None or self._live.snapshot.version == version:
+            if self._tally.asked(coordinator) < self._looked_s:
+                return None  # it is wanted to bring its counters
             try:
                 await asyncio.wait_for(self._changed.wait(), POLL_S)
             except TimeoutError:
@@ -137,7 +142,9 @@ class Control:
         now_s = time.monotonic()
         try:
             async with asyncio.timeout(limit_s):
-                while any(now_s - asked_s < GONE_S and n not in self._drained for n, asked_s in self._tally.asked()):
+                while any(
+                    now_s - self._tally.asked(name) < GONE_S for name in self._tally.coordinators - self._drained
+                ):
                     await asyncio.sleep(0.05)
         except TimeoutError:
             return False
@@ -160,11 +167,11 @@ class Control:
     async def counters(self) -> Counters:
         """All that was counted, as it is now: coordinators bring theirs first, and those that do not within a second count
         as they last were."""
-        since_s = time.monotonic()
+        since_s = self._looked_s = time.monotonic()
         self._wake()
         try:
             async with asyncio.timeout(FRESH_S):
-                while any(asked_s < since_s for _, asked_s in self._tally.asked()):
+                while any(self._tally.asked(name) < since_s for name in self._tally.coordinators):
                     await self._brought.wait()
         except TimeoutError:
             _log.info("a coordinator did not bring its counters within %g s", FRESH_S)
@@ -178,7 +185,7 @@ class Control:
             "problems": [*live.problems, *_lines(live.user_problems)],
             "problems_since": live.problems_since,
             "counters": self._tally.total().rows(),
-            "coordinators": len(self._tally.asked()),
+            "coordinators": len(self._tally.coordinators),
         }
 
 

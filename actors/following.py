@@ -64,13 +64,13 @@ class Following:
     async def _first(self) -> Any:
         control = await self._reached()
         await control.follow.remote(self._path)
-        return await self._next(control, 0)
+        await self._bring(control)
+        return await control.next.remote(self._name, 0)
 
-    async def _next(self, control: Any, version: int) -> Any:
+    async def _bring(self, control: Any) -> None:
         now = pickle.dumps(self._counters, 5)
-        found = await control.next.remote(self._name, version, Brought(now, self._taken))
+        await control.take.remote(self._name, Brought(now, self._taken))
         self._taken = now
-        return found
 
     async def _reached(self) -> Any:
         """The control actor, found or made if it was away."""
@@ -83,7 +83,8 @@ class Following:
             try:
                 control = await self._reached()
                 assert self.snapshot is not None
-                found = await asyncio.wait_for(self._next(control, self.snapshot.version), POLL_S + ASK_S)
+                await asyncio.wait_for(self._bring(control), ASK_S)
+                found = await asyncio.wait_for(control.next.remote(self._name, self.snapshot.version), POLL_S + ASK_S)
                 if found == "unknown":
                     await control.restore.remote(self.snapshot)
                 elif found == "drain":

@@ -8,7 +8,9 @@ added up before, and who did not know it counts the difference alone.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Set
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from orchestrator.counters import Counters, total
@@ -52,9 +54,15 @@ class Tally:
         base = brought.before if known is None else known.base
         self._coordinators[coordinator] = _Coordinator(now_s, brought.now, base)
 
-    def asked(self) -> list[tuple[str, float]]:
-        """The coordinators that are there, and when each last asked."""
-        return [(name, one.asked_s) for name, one in self._coordinators.items()]
+    @property
+    def coordinators(self) -> Set[str]:
+        """Those that are there."""
+        return self._coordinators.keys()
+
+    def asked(self, coordinator: str) -> float:
+        """When one last brought something; minus infinity: never."""
+        known = self._coordinators.get(coordinator)
+        return -inf if known is None else known.asked_s
 
     def bury(self, before_s: float) -> None:
         """Those that have not asked since then are gone; what they had counted stays."""

@@ -245,7 +245,9 @@ def completion(model: str, text: str = "alpha beta gamma") -> dict[str, Any]:
     """A whole answer."""
     message = {"role": "assistant", "content": text}
     choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-    usage = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
+    usage: dict[str, Any] = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
+    if model.startswith("priced"):
+        usage["cost"] = 0.001
     return {"id": "up-1", "object": "chat.completion", "created": 1, "model": model, "choices": choices, "usage": usage}
 
 

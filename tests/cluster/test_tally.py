@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.config.live import Snapshot
 from orchestrator.counters import Counters
 
 
@@ -57,7 +58,7 @@ def test_what_a_coordinator_had_counted_stays_when_it_is_gone() -> None:
     a.bring(tally, 0)
     b.bring(tally, 50)
     tally.bury(40)
-    assert ([("b", 50)], 7) == (tally.asked(), requests(tally))
+    assert ({"b"}, 50, 7) == (tally.coordinators, tally.asked("b"), requests(tally))
     a.count(2)
     a.bring(tally, 60)
     assert 9 == requests(tally)
@@ -98,13 +99,15 @@ async def test_who_looks_sees_what_is_counted_now(tmp_path: Path) -> None:
     path.write_text("providers: {sim: {simulate: {}}}")
     control = Control(str(path))
     a, silent = One("a"), One("silent")
-    version = (await control.next("a", 0, Brought(pickle.dumps(a.counters, 5), a.taken))).version  # type: ignore[union-attr]
+    snapshot = await control.next("a", 0)
+    assert isinstance(snapshot, Snapshot)
 
     async def follow() -> None:
         while True:
             now = pickle.dumps(a.counters, 5)
-            await control.next("a", version, Brought(now, a.taken))
+            await control.take("a", Brought(now, a.taken))
             a.taken = now
+            await control.next("a", snapshot.version)
 
     following = asyncio.ensure_future(follow())
     await asyncio.sleep(0.05)
