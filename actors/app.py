@@ -16,6 +16,7 @@ from ray.exceptions import RayError
 
 from actors.following import Following
 from actors.pools import RayPools
+from orchestrator import logs
 from orchestrator.accounting import Lasting
 from orchestrator.asks import Answer, Ask, Reloaded
 from orchestrator.config.live import Snapshot
@@ -60,6 +61,7 @@ class CoordinatorReplica:
         await self._following.start()
 
     async def _take(self, snapshot: Snapshot) -> None:
+        logs.configure(snapshot.config.logs, "coordinator")
         await self._pools.apply(snapshot, POOLS_UP_S if self._current is None else RELOAD_UP_S)
         before = self._current
         self._current = Coordinator(snapshot.config, self._pools.calls, self._pools, lasting=self._lasting)
@@ -79,6 +81,7 @@ class CoordinatorReplica:
         self.draining = True
         for one in (*self._former, self.coordinator()):
             await one.idle()
+        await asyncio.to_thread(self._lasting.telemetry.flush)
 
     def coordinator(self) -> Coordinator:
         """The one that answers what comes now."""

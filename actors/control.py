@@ -19,6 +19,7 @@ import ray
 
 from actors.pool import detached
 from actors.tally import Brought, Tally
+from orchestrator import logs
 from orchestrator.asks import Reloaded
 from orchestrator.config.live import Live, Snapshot
 from orchestrator.counters import Counters
@@ -56,6 +57,8 @@ class Control:
         """Set while the application is being stopped: the coordinators that have been told."""
         self._drained: set[str] = set()
         self._live.reload()
+        if self._live.snapshot is not None:
+            logs.configure(self._live.snapshot.config.logs, "control")
         self._watching = asyncio.ensure_future(self._watch())
 
     async def _watch(self) -> None:
@@ -77,6 +80,7 @@ class Control:
 
     def _publish(self) -> None:
         assert self._live.snapshot is not None
+        logs.configure(self._live.snapshot.config.logs, "control")
         _log.info("version %d of the configuration is published", self._live.snapshot.version)
         self._wake()
 

@@ -73,8 +73,12 @@ class Counters:
         sent = [attempt for attempt in attempts if _was_sent(attempt)]
         for attempt in attempts:
             self._attempt(attempt, user)
-        first = len(sent) - ended.hedges - ended.retries
-        for kind, number in (("first", first), ("hedge", ended.hedges), ("retry", ended.retries)):
+        hedges = retries = 0
+        for record in ended.records:
+            hedges += record.extra
+            # Those of a call that was stopped are not known.
+            retries += max(0, len(record.outcome.tries) - 1) if record.outcome is not None else 0
+        for kind, number in (("first", len(sent) - hedges - retries), ("hedge", hedges), ("retry", retries)):
             if number > 0:
                 self.calls[kind,] += number
         if outcome == "ok":

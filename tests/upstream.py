@@ -24,6 +24,8 @@ class Attempt:
     ended_s: float | None = None
     """When it was answered, or when its client went away."""
     gone: bool = False
+    head: str = ""
+    """Its request line and headers, in lower case."""
     sent_bytes: int = 0
     """Of a flood: what has been taken from it."""
 
@@ -72,7 +74,7 @@ class Upstream:
         length = next((int(line[15:]) for line in head.split("\r\n") if line.startswith("content-length:")), 0)
         body = json.loads(await reader.readexactly(length) or b"{}")
         model = str(body.get("model"))
-        attempt = Attempt(model, time.monotonic(), body)
+        attempt = Attempt(model, time.monotonic(), body, head=head)
         self.log.append(attempt)
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)

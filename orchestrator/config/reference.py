@@ -240,6 +240,8 @@ def page() -> str:
     parts.append(_section("users: NAME: experiments: NAME:", schema.Experiment))
     parts.append(_section("rollout:", settings.Rollout))
     parts.append(_section("server:", settings.Server))
+    parts.append(_section("logs:", settings.Logs))
+    parts.append(_section("telemetry:", settings.Telemetry))
     for title, later in (
         ("server: keys:", schema.CallerKey), ("pricing:", schema.Pricing),
         ("pricing: overrides: SELECTOR:", schema.Price), ("ledger:", schema.Ledger),

@@ -9,9 +9,10 @@ from orchestrator.types import Json
 
 
 def shown(config: Config) -> Json:
-    """All of it but the keys, of which it says how many there are."""
+    """All of it but the keys, of which it says how many there are, and what headers of ours hold."""
     value = asdict(config)
     keys = value.pop("keys")
+    value["telemetry"]["headers"] = sorted(value["telemetry"]["headers"])
     for name, provider in value["providers"].items():
         provider["accounts"] = max(1, len(keys.get(name, ())))
         quirks = provider["quirks"]

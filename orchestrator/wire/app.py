@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 from uuid import uuid4
 
+from orchestrator import current
 from orchestrator.asks import Answer, Ask, Gone, Reloaded, Sink
 from orchestrator.config.settings import Server
 from orchestrator.counters import Counters
@@ -103,7 +104,10 @@ class App:
             await send({"type": "websocket.close", "code": 1000})
             return
         request_id = _request_id(scope)
-        send = noticing(send)
+        with current.request(request_id):
+            await self._respond(scope, receive, noticing(send), request_id)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         path = meant(scope["path"])
         shape = speaking(path)
         try:
@@ -212,8 +216,10 @@ class App:
         self, shape: Shape, coordinator: Coordinating, scope: Scope, receive: Receive, send: Send, request_id: str
     ) -> None:
         body = await read_body(scope, receive, int(coordinator.server.max_body_mb * 1_000_000))
-        parsed = shape.parse(body, dict(scope["headers"]))
-        ask = Ask(parsed.selector, parsed.request, parsed.override, request_id, parsed.user)
+        headers = dict(scope["headers"])
+        parsed = shape.parse(body, headers)
+        traceparent = headers.get(b"traceparent", b"").decode("latin-1") or None
+        ask = Ask(parsed.selector, parsed.request, parsed.override, request_id, parsed.user, traceparent=traceparent)
         sink = None
         if parsed.request.stream:
             sink = SseSink(

@@ -97,6 +97,7 @@ async def observed(running: tuple[Path, Served]) -> Any:
 async def test_counts_are_those_of_all_processes_as_of_now(observed: Observed) -> None:
     """Requests that two coordinators have answered are there as soon as they are, and none twice."""
     key = ("orchestrator_requests_total", "ok", "sim/now", "first")
+    found: dict[tuple[str, ...], float] = {}
     for number in (1, 2, 3):
         await asyncio.gather(*(observed.ask("sim/now") for _ in range(10)))
         began_s = time.monotonic()

@@ -15,9 +15,10 @@ from orchestrator.asks import Ask
 from orchestrator.config.load import load_mapping
 from orchestrator.config.settings import Strategy
 from orchestrator.counters import MAX_LABELS, Counters, total, upstream_s
+from orchestrator.drive import Record
 from orchestrator.histogram import Histogram
 from orchestrator.routes import Candidate, Route
-from orchestrator.types import Failure, FailureKind, Finish, Json, Reply, Request
+from orchestrator.types import Failure, FailureKind, Finish, Json, Reply, Request, Try
 
 CONFIG = load_mapping({"providers": {"sim": {"simulate": {}}}}, {})
 ROUTE = Route("tier:fast", Strategy("race"), (Candidate("sim", "a"),))
@@ -88,12 +89,15 @@ def test_a_request_is_counted_once_with_all_that_its_report_says() -> None:
     """Tokens by direction, cost by user, and latencies by model; what is not known is not counted as 0."""
     counters = Counters()
     spent: Json = {"input_tokens": 10, "output_tokens": 20, "cached_tokens": 4, "reasoning_tokens": 5, "cost_usd": 0.5}
+    tries = (Try("server_error", 0.0, 0.1, 500), Try("ok", 0.1, 0.2, 200))
+    retried = Record(Candidate("sim", "a"), 0.0, 0.3, Reply({}, "a", tries=tries))
+    hedge = Record(Candidate("sim", "a"), 0.0, 0.3, extra=True)
     lost = attempt("cancelled", start_s=0.0, latency_s=0.3, status=None)
     report = {"arms": {"tier:trial": "new", "tier:inner": "b"}}
     counters.ended(
         ended(
             attempt(first_token_s=0.1, **spent), lost, attempt("server_error", status=500, latency_s=0.1),
-            user="john", first_token_s=0.11, hedges=1, retries=1, report=report, arm_outcomes={"tier:trial": "ok"},
+            user="john", first_token_s=0.11, records=[retried, hedge], report=report, arm_outcomes={"tier:trial": "ok"},
         )
     )  # fmt: skip
     assert {("tier:fast", "race", "ok"): 1} == counters.requests
