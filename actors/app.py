@@ -16,6 +16,7 @@ from ray.exceptions import RayError
 
 from actors.following import Following
 from actors.pools import RayPools
+from orchestrator import logs
 from orchestrator.accounting import Lasting
 from orchestrator.asks import Answer, Ask, Reloaded
 from orchestrator.config.live import Snapshot
@@ -23,10 +24,12 @@ from orchestrator.config.load import default_config, load
 from orchestrator.config.settings import Rollout
 from orchestrator.config.shown import shown
 from orchestrator.coordinator import Coordinator
+from orchestrator.counters import Counters
 from orchestrator.errors import CallFailed
 from orchestrator.python.asking import AnswerStream, Opened, ask_for, ending, whole
 from orchestrator.types import Failure, FailureKind, Json
 from orchestrator.wire.app import App
+from orchestrator.wire.http import Refused
 
 NAME = "orchestrator"
 POOLS_UP_S = 20.0
@@ -58,6 +61,7 @@ class CoordinatorReplica:
         await self._following.start()
 
     async def _take(self, snapshot: Snapshot) -> None:
+        logs.configure(snapshot.config.logs, "coordinator")
         await self._pools.apply(snapshot, POOLS_UP_S if self._current is None else RELOAD_UP_S)
         before = self._current
         self._current = Coordinator(snapshot.config, self._pools.calls, self._pools, lasting=self._lasting)
@@ -77,6 +81,7 @@ class CoordinatorReplica:
         self.draining = True
         for one in (*self._former, self.coordinator()):
             await one.idle()
+        await asyncio.to_thread(self._lasting.telemetry.flush)
 
     def coordinator(self) -> Coordinator:
         """The one that answers what comes now."""
@@ -96,6 +101,15 @@ class CoordinatorReplica:
         except (RayError, TimeoutError) as error:
             status = {"problems": [f"the control actor does not answer: {type(error).__name__}"]}
         return {"version": snapshot.version, **status, "config": shown(snapshot.config)}
+
+    async def counters(self) -> Counters:
+        """See `orchestrator.wire.app.Admin`."""
+        try:
+            return await self._following.counters()
+        except (RayError, TimeoutError) as error:
+            # Nothing is better than a part: a scrape that fails leaves a gap, a counter that falls is taken for new calls.
+            what = f"the control actor does not answer: {type(error).__name__}"
+            raise Refused(503, "metrics_unavailable", what) from None
 
     async def reload(self) -> Reloaded:
         """See `orchestrator.wire.app.Admin`."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from actors.cluster import joined
 from actors.pools import RayPools
+from orchestrator.accounting import Lasting
 from orchestrator.config.digest import digest
 from orchestrator.config.live import Snapshot
 from orchestrator.config.settings import Config
@@ -26,9 +28,10 @@ async def embedded(config: Config) -> AsyncIterator[Coordinator]:
     of an application that runs there, whose settings may be others. They end with the last who uses them.
     """
     async with joined(None):
-        pools = RayPools(group=digest(config))
+        pools, lasting = RayPools(group=digest(config)), Lasting()
         try:
             await pools.apply(Snapshot(VERSION, config), POOLS_UP_S)
-            yield Coordinator(config, pools.calls, pools)
+            yield Coordinator(config, pools.calls, pools, lasting=lasting)
         finally:
+            await asyncio.to_thread(lasting.telemetry.close)
             await pools.close_others((), VERSION + 1)

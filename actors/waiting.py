@@ -23,10 +23,12 @@ from ray.exceptions import RayError, TaskCancelledError
 
 from actors.link import Link, RelayStream
 from actors.relay import Called, Ticketed
+from orchestrator.current import REQUEST_ID, TRACE
 from orchestrator.drive import Stream
 from orchestrator.resilience.latency import MODELS, Quantiles
 from orchestrator.routes import Candidate
 from orchestrator.strategies.plan import Call
+from orchestrator.tracing import of_call
 from orchestrator.types import Failure, FailureKind, Reply, Usage
 
 RESTART_S = 10.0
@@ -119,7 +121,8 @@ class RayCalls:
         link = flight.link
         flight.session = link.session
         link.down.add(flight.lost)
-        called = Called(link.session, flight.call, model, call.request, call.extra)
+        trace = of_call(TRACE.get(), call.id)
+        called = Called(link.session, flight.call, model, call.request, call.extra, REQUEST_ID.get(), trace)
         flight.ref = link.handle.call.remote(pickle.dumps(tuple(called), 5))
         flight.ref._on_completed(flight.on_completed)
 

@@ -7,7 +7,7 @@ written, allowances are settled, and every `Observer` is told, whether there was
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -15,7 +15,10 @@ from orchestrator.asks import Ask
 from orchestrator.balancing import Scores
 from orchestrator.config.settings import Config
 from orchestrator.counters import Counters
+from orchestrator.drive import Record
 from orchestrator.routes import Route
+from orchestrator.telemetry import Telemetry
+from orchestrator.tracing import Trace
 from orchestrator.types import Failure, Finish, Json, Reply
 
 
@@ -28,6 +31,8 @@ class Asked(NamedTuple):
     """The one that the request began with."""
     at_s: float
     """When it began, in seconds since 1970."""
+    trace: Trace | None = None
+    """None: it is not traced."""
 
 
 class Ended(NamedTuple):
@@ -44,6 +49,8 @@ class Ended(NamedTuple):
     """From its beginning to the first token for the caller; None where it was not streamed, or did not come so far."""
     arm_outcomes: Mapping[str, str]
     """Selector of each split that it went through -> what came of the arm itself."""
+    records: Sequence[Record] = ()
+    """What happened to each call: what the report's attempts are made of, in the same order."""
 
 
 class Allowance(Protocol):
@@ -75,8 +82,9 @@ class Lasting:
     """What stays when one configuration follows another: what was counted and learned, and who keeps account."""
 
     counters: Counters = field(default_factory=Counters)
+    telemetry: Telemetry = field(default_factory=Telemetry)
     scores: Scores = field(default_factory=Scores)
     allowing: tuple[Allowing, ...] = ()
     """Asked in this order."""
     observers: tuple[Observer, ...] = ()
-    """Told after the counters."""
+    """Told after the counters, the telemetry and the log."""

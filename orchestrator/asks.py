@@ -26,6 +26,8 @@ class Ask(NamedTuple):
     """Who it is for: the key's own user, else what the request says."""
     caller: Caller | None = None
     """Whose key came with it; None: there are no keys, or it comes from within the cluster."""
+    traceparent: str | None = None
+    """The header of that name, where the caller sent one (`orchestrator.tracing`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,11 @@ class Attempt:
         self._latencies.record(self._model, self.first_token_s, stream=True)
 
     @property
+    def number(self) -> int:
+        """How manieth try of its call it is, while it lasts; the first is 0."""
+        return len(self._tries)
+
+    @property
     def ended(self) -> bool:
         """Whether the permit has been given back."""
         return self._permit.released

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from orchestrator.accounting import Allowance, Asked, Ended, Lasting
+from orchestrator import current
+from orchestrator.accounting import Allowance, Asked, Ended, Lasting, Observer
 from orchestrator.asks import Answer, Ask, Gone, Sink
 from orchestrator.config.settings import Config, Server, Strategy
 from orchestrator.drive import Record, Run, Runtime, drive
-from orchestrator.errors import UnknownSelector
+from orchestrator.errors import Denied, UnknownSelector
+from orchestrator.logs import RequestLines
 from orchestrator.report import cost_of_call, report_of
 from orchestrator.resilience.budget import Budget, Turns
 from orchestrator.resilience.latency import Quantiles
@@ -20,9 +22,11 @@ from orchestrator.rollout import decide
 from orchestrator.routes import Candidate, Route
 from orchestrator.selectors import Selectors
 from orchestrator.strategies import plan
+from orchestrator.tracing import Trace
 from orchestrator.types import Failure, FailureKind, Finish, Json, Opened, Reply
 from orchestrator.world import RequestWorld
 
+REQUEST_LINES = RequestLines()
 HEDGE_FLOOR_PER_S = 0.1
 """Hedges a second that a quiet tier may make beyond its share."""
 
@@ -59,6 +63,7 @@ class Coordinator:
         self.in_flight = 0
         """What holds the coordinator: requests that have not been answered to their end, at the edge and within."""
         self.lasting = lasting or Lasting()
+        self.lasting.telemetry.configure(config.telemetry)
         self.scores = self.lasting.scores
         self._runtime = runtime
         self._pools = pools
@@ -102,12 +107,13 @@ class Coordinator:
             self.in_flight -= 1
 
     async def _run(self, ask: Ask, sink: Sink | None) -> Answer:
-        with self.hold():
-            return await self._answer(ask, sink)
+        trace = self.lasting.telemetry.begin(ask, self.config)
+        with self.hold(), current.request(ask.request_id, b"" if trace is None else trace.context):
+            return await self._answer(ask, sink, trace)
 
-    async def _answer(self, ask: Ask, sink: Sink | None) -> Answer:
+    async def _answer(self, ask: Ask, sink: Sink | None, trace: Trace | None) -> Answer:
         route = self._selectors.resolve(ask.selector, ask.override, ask.user)
-        asked = Asked(ask, route, self.config, time.time())
+        asked = Asked(ask, route, self.config, time.time(), trace)
         began_s = self._clock()
         allowances = await self._allowed(asked)
         world = RequestWorld(self, self._clock, ask)
@@ -136,7 +142,8 @@ class Coordinator:
             if run is not None and run.consensus is not None:
                 report["consensus"] = run.consensus
             opened_s = None if reporting is None or reporting.opened_s is None else reporting.opened_s - began_s
-            self._tell(Ended(asked, outcome, report, self._clock() - began_s, opened_s, world.outcomes), allowances)
+            seconds = self._clock() - began_s
+            self._tell(Ended(asked, outcome, report, seconds, opened_s, world.outcomes, records), allowances)
         model = outcome.model if isinstance(outcome, Reply | Finish) else None
         cost_usd = None if run.call is None else cost_of_call(report, records, run.call)
         return Answer(outcome, report, route.strategy.name, winner.provider if winner else None, model, cost_usd)
@@ -148,16 +155,20 @@ class Coordinator:
             for allowing in self.lasting.allowing:
                 allowance = await allowing.allow(asked)
                 allowances += () if allowance is None else (allowance,)
-        except BaseException:
+        except BaseException as refused:
             for allowance in allowances:
                 allowance.settle(None)
+            if isinstance(refused, Denied):
+                self.lasting.counters.count("orchestrator_refused_total", {"code": refused.code})
             raise
         return allowances
 
     def _tell(self, ended: Ended, allowances: Sequence[Allowance]) -> None:
         for allowance in allowances:
             allowance.settle(ended)
-        for observer in (self.lasting.counters, *self.lasting.observers):
+        lasting = self.lasting
+        told: tuple[Observer, ...] = (lasting.counters, lasting.telemetry, REQUEST_LINES, *lasting.observers)
+        for observer in told:
             observer.ended(ended)
 
     def _learn(self, records: Sequence[Record]) -> None:

@@ -89,6 +89,8 @@ class Record:
     end_s: float | None = None
     outcome: Reply | Finish | Failure | None = None
     """None: still running, or, with `end_s` set, cancelled because another won."""
+    extra: bool = False
+    """Whether it is a hedge."""
     input_tokens: int = 0
     """Of its request, estimated."""
     opened: bool = False
@@ -180,7 +182,9 @@ class _Driver(Generic[H]):
             self._stop(call)
         for new in step.start:
             candidate = self._leaves[new.candidate]
-            self._records.append(Record(candidate, self._now(), input_tokens=_input_tokens(new.request)))
+            self._records.append(
+                Record(candidate, self._now(), extra=new.extra, input_tokens=_input_tokens(new.request))
+            )
             self._waiting[self._runtime.start(new, candidate)] = new.id
 
     def _stop(self, call: int) -> None:

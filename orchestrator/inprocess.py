@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.accounting import Lasting
 from orchestrator.config.settings import Config, Provider
 from orchestrator.coordinator import Coordinator
 from orchestrator.endpoint import Endpoint
@@ -72,10 +74,11 @@ class LocalPools:
 async def inprocess(config: Config) -> AsyncIterator[Coordinator]:
     """A coordinator over endpoints of this process. At the end nothing of it is left."""
     pools = LocalPools(config)
-    runtime = Local(pools.endpoints)
+    runtime, lasting = Local(pools.endpoints), Lasting()
     try:
         await pools.start()
-        yield Coordinator(config, runtime, pools)
+        yield Coordinator(config, runtime, pools, lasting=lasting)
     finally:
+        await asyncio.to_thread(lasting.telemetry.close)
         await runtime.aclose()
         await pools.aclose()

@@ -111,7 +111,14 @@ def _attempts(record: Record, prices: Prices) -> list[Json]:
     ]
 
 
-_UNKNOWN: Json = {"input_tokens": None, "output_tokens": None, "cost_usd": None, "cost_is_estimate": False}
+_UNKNOWN: Json = {
+    "input_tokens": None,
+    "output_tokens": None,
+    "cached_tokens": None,
+    "reasoning_tokens": None,
+    "cost_usd": None,
+    "cost_is_estimate": False,
+}
 _NOTHING: Json = {**_UNKNOWN, "cost_usd": 0.0}
 
 
@@ -174,6 +181,8 @@ def _spent(price: Price | None, usage: Usage, *, estimate: bool = False) -> Json
     spent: Json = {
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
         "cost_usd": None if cost is None else on_grid(cost),
         "cost_is_estimate": estimate,
     }

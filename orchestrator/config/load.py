@@ -20,13 +20,25 @@ from orchestrator.config.ledger import read_ledger
 from orchestrator.config.pricing import read_prices
 from orchestrator.config.provider import PROBE_S, Unavailable, read_provider
 from orchestrator.config.sections import read_section
-from orchestrator.config.settings import Config, Provider, Rollout, Server, Tier
+from orchestrator.config.settings import Config, Logs, Provider, Rollout, Server, Telemetry, Tier
 from orchestrator.config.strategy import LATER
 from orchestrator.config.tiers import Given, Tiers
 from orchestrator.config.users import Folder, Loaded, read_user, with_users
 from orchestrator.errors import ConfigError
 
-_ROOT = {"providers", "aliases", "tiers", "users", "rollout", "pricing", "ledger", "cache", "server"}
+_ROOT = {
+    "providers",
+    "aliases",
+    "tiers",
+    "users",
+    "rollout",
+    "pricing",
+    "ledger",
+    "cache",
+    "server",
+    "logs",
+    "telemetry",
+}
 _PLANNED: dict[str, type] = {
     "cache": schema.Cache,
 }
@@ -169,6 +181,8 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
         experiments,
         users_folder,
         read_section(document, ("rollout",), Rollout, root.get("rollout")) or Rollout(),
+        read_section(document, ("logs",), Logs, root.get("logs")) or Logs(),
+        _read_telemetry(document, root.get("telemetry")),
         document.source,
         read_prices(document, root.get("pricing"), folder, providers, set(named)),
         ledger=read_ledger(document, root.get("ledger"), folder),
@@ -194,6 +208,21 @@ def _read_users(
     elif users is not None:
         document.problem(("users",), "has to be a folder beside this file, or a mapping of users")
     return experiments, left_out, None
+
+
+def _read_telemetry(document: Document, raw: Any) -> Telemetry:
+    read = read_section(document, ("telemetry",), Telemetry, raw)
+    if read is None:
+        return Telemetry()
+    assert isinstance(read, Telemetry)
+    parts = urlsplit(read.otlp or "http://unsaid")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        document.problem(("telemetry", "otlp"), "has to be an address such as http://127.0.0.1:4318")
+    elif parts.username is not None or parts.password is not None or parts.query:
+        document.problem(
+            ("telemetry", "otlp"), "has to hold no credentials: they go into 'headers', which are never shown"
+        )
+    return read
 
 
 def _read_planned(document: Document, root: dict[str, Any]) -> None:

@@ -244,6 +244,8 @@ def page() -> str:
     parts.append(_section("ledger:", settings.Ledger))
     parts.append(_section("ledger: alerts:", settings.Alerts))
     parts.append(_section("server:", settings.Server))
+    parts.append(_section("logs:", settings.Logs))
+    parts.append(_section("telemetry:", settings.Telemetry))
     for title, later in (
         ("server: keys:", schema.CallerKey), ("cache:", schema.Cache),
     ):  # fmt: skip

@@ -412,6 +412,33 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True)
+class Logs:
+    """`logs:` of all processes. They go to standard error, which Ray keeps with its session's logs; warnings are printed by
+    `orchestrator serve`, too."""
+
+    __pydantic_config__: ClassVar = STRICT
+    format: Literal["text", "json"] = "text"
+    """json: one object a line, with the request's id."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    requests: bool = False
+    """A line for each request, whatever the level: who asked what, who answered, how long it took, what it cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """`telemetry:` traces by OpenTelemetry, a span for each request and one for each attempt. Its own variables
+    (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME`, …) count where nothing is said here. Needs `orchestrator[otel]`."""
+
+    __pydantic_config__: ClassVar = STRICT
+    otlp: str | None = None
+    """Where they are sent over OTLP/HTTP: `http://collector:4318`; `/v1/traces` is added."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Sent along, such as the collector's credentials. Never shown."""
+    sample: Annotated[float, Ge(0), Le(1)] = 1.0
+    """The share of requests that is traced; a caller that sends a `traceparent` decides by itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole validated configuration. `keys` is kept out of its repr, and out of everything that is shown, as
     are the password of the ledger's database and the address that alerts are sent to."""
@@ -430,6 +457,8 @@ class Config:
     users_folder: str | None = None
     """Where users' files are; None: the configuration names no folder."""
     rollout: Rollout = field(default_factory=Rollout)
+    logs: Logs = field(default_factory=Logs)
+    telemetry: Telemetry = field(default_factory=Telemetry)
     source: str = "<inline>"
     prices: Prices = field(default_factory=Prices)
     """What models cost."""

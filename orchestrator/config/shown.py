@@ -12,7 +12,7 @@ from orchestrator.types import Json
 
 
 def shown(config: Config) -> Json:
-    """All of it but the keys and the lists of prices, of which it says how many there are."""
+    """All of it but the keys and the lists of prices, of which it says how many there are, and what headers of ours hold."""
     value = asdict(replace(config, prices=Prices()))
     keys = value.pop("keys")
     prices = config.prices
@@ -24,6 +24,7 @@ def shown(config: Config) -> Json:
         "written_at": prices.written_s,
         "refresh_h": prices.refresh_h,
     }
+    value["telemetry"]["headers"] = sorted(value["telemetry"]["headers"])
     for name, provider in value["providers"].items():
         provider["accounts"] = max(1, len(keys.get(name, ())))
         quirks = provider["quirks"]

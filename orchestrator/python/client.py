@@ -15,6 +15,7 @@ import httpx2
 import openai
 
 from orchestrator.asks import Reloaded
+from orchestrator.counters import Counters
 from orchestrator.types import Json
 from orchestrator.wire.app import App, Coordinating
 from orchestrator.wire.http import Header, Refused
@@ -40,6 +41,9 @@ class _Above:
 
     async def config(self) -> Json:
         raise Refused(404, "not_found", "what is opened from Python has no administration")
+
+    async def counters(self) -> Counters:
+        raise Refused(404, "not_found", "what is opened from Python is not scraped")
 
     async def reload(self) -> Reloaded:
         raise Refused(404, "not_found", "what is opened from Python is not reloaded; open it again")

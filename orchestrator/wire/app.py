@@ -13,8 +13,10 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 from uuid import uuid4
 
+from orchestrator import current
 from orchestrator.asks import Answer, Ask, Gone, Reloaded, Sink
 from orchestrator.config.settings import Server
+from orchestrator.counters import Counters
 from orchestrator.errors import BadChoice, Denied, NotAllowed, UnknownSelector
 from orchestrator.money import plain
 from orchestrator.types import Failure, Json, Reply
@@ -28,6 +30,7 @@ from orchestrator.wire.http import (
     header_value,
     noticing,
     read_body,
+    send_body,
     send_json,
 )
 from orchestrator.wire.messages import count_tokens
@@ -68,6 +71,10 @@ class Admin(Protocol):
         """The configuration in use, without keys, and what is wrong with its file as it is now."""
         ...
 
+    async def counters(self) -> Counters:
+        """What was counted in all processes, as it is now. Raises Refused."""
+        ...
+
     async def reload(self) -> Reloaded:
         """Has the file read now."""
         ...
@@ -98,7 +105,10 @@ class App:
             await send({"type": "websocket.close", "code": 1000})
             return
         request_id = _request_id(scope)
-        send = noticing(send)
+        with current.request(request_id):
+            await self._respond(scope, receive, noticing(send), request_id)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         path = meant(scope["path"])
         shape = speaking(path)
         try:
@@ -148,9 +158,21 @@ class App:
             limit = int(self._current().server.max_body_mb * 1_000_000)
             await send_json(send, 200, count_tokens(await read_body(scope, receive, limit)), self._id(request_id))
             return
+        if path == "/metrics":
+            await self._metrics(scope, send, request_id)
+            return
         listing = path.startswith("/v1/models")
         status, body = (200, await self._models(path, scope)) if listing else await self._state(path, scope)
         await send_json(send, status, body, self._id(request_id))
+
+    async def _metrics(self, scope: Scope, send: Send, request_id: str) -> None:
+        from orchestrator.metrics import exposition
+
+        counters, pools = await asyncio.gather(self._admin.counters(), self._current().pools())
+        accept = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
+        # In a thread: there may be thousands of lines.
+        body, kind = await asyncio.to_thread(exposition, counters, pools, accept)
+        await send_body(send, 200, kind.encode(), body, self._id(request_id))
 
     async def _models(self, path: str, scope: Scope) -> Any:
         """The models, or one of them: in Anthropic's shape for its clients. Raises Refused."""
@@ -195,8 +217,10 @@ class App:
         self, shape: Shape, coordinator: Coordinating, scope: Scope, receive: Receive, send: Send, request_id: str
     ) -> None:
         body = await read_body(scope, receive, int(coordinator.server.max_body_mb * 1_000_000))
-        parsed = shape.parse(body, dict(scope["headers"]))
-        ask = Ask(parsed.selector, parsed.request, parsed.override, request_id, parsed.user)
+        headers = dict(scope["headers"])
+        parsed = shape.parse(body, headers)
+        traceparent = headers.get(b"traceparent", b"").decode("latin-1") or None
+        ask = Ask(parsed.selector, parsed.request, parsed.override, request_id, parsed.user, traceparent=traceparent)
         sink = None
         if parsed.request.stream:
             sink = SseSink(

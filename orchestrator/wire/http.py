@@ -78,11 +78,16 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
 
 async def send_json(send: Send, status: int, body: Any, headers: tuple[Header, ...] | list[Header] = ()) -> None:
     """A whole JSON answer."""
-    data = body if isinstance(body, bytes) else orjson.dumps(body)
-    length = str(len(data)).encode()
-    start = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
+    await send_body(send, status, b"application/json", body if isinstance(body, bytes) else orjson.dumps(body), headers)
+
+
+async def send_body(
+    send: Send, status: int, kind: bytes, body: bytes, headers: tuple[Header, ...] | list[Header] = ()
+) -> None:
+    """A whole answer of a content type."""
+    start = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": start})
-    await send({"type": "http.response.body", "body": data})
+    await send({"type": "http.response.body", "body": body})
 
 
 def header_value(text: str) -> bytes:

@@ -303,6 +303,18 @@ _PATHS: Json = {
     },
     "/health": _get("Whether the process is alive", _ref("State")),
     "/ready": _get("Whether requests can be answered", _ref("State"), **_NOT_READY),
+    "/metrics": {
+        "get": _operation(
+            "Metrics",
+            {
+                "200": {
+                    "description": "All processes' counts, as Prometheus reads them",
+                    "content": {kind: {"schema": _TEXT} for kind in ("text/plain", "application/openmetrics-text")},
+                },
+                "503": _answer("They cannot be gathered now", _ERROR),
+            },
+        )
+    },
     "/openapi.json": _get("This document", {"type": "object"}),
     "/admin/pools": _get("State of the pools", _ref("Pools")),
     "/admin/config": _get("The configuration in use", {"type": "object"}),

@@ -13,6 +13,7 @@ from orchestrator.asks import Reloaded
 from orchestrator.config.load import load_mapping
 from orchestrator.config.settings import Config
 from orchestrator.coordinator import Coordinator
+from orchestrator.counters import Counters
 from orchestrator.inprocess import LocalPools
 from orchestrator.local import Local
 from orchestrator.types import Json
@@ -38,8 +39,14 @@ class Above:
     user_problems: tuple[str, ...] = ()
     draining = False
 
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
     async def config(self) -> Json:
         return {"version": 7}
+
+    async def counters(self) -> Counters:
+        return self._counters
 
     async def reload(self) -> Reloaded:
         return Reloaded(7, self.problems, self.user_problems)
@@ -50,10 +57,10 @@ class Stack:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = load_mapping(config, {})
-        self.above = Above()
         self.pools = Pools(self.config)
         self.runtime = Local(self.pools.endpoints)
         self.coordinator = Coordinator(self.config, self.runtime, self.pools)
+        self.above = Above(self.coordinator.lasting.counters)
         app: Any = App(lambda: self.coordinator, self.above)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=20)
 

@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.asks import Answer, Ask, Reloaded, Sink
 from orchestrator.config.settings import Server
+from orchestrator.counters import Counters
 from orchestrator.errors import BadChoice, NotAllowed, UnknownSelector
 from orchestrator.types import Failure, FailureKind, Finish, Json, Reply, Usage
 from orchestrator.wire.app import App
@@ -43,6 +44,9 @@ class Fake:
 
     async def config(self) -> Json:
         return {}
+
+    async def counters(self) -> Counters:
+        return Counters()
 
     async def reload(self) -> Reloaded:
         return Reloaded(0, ())
