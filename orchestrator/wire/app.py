@@ -14,9 +14,11 @@ from urllib.parse import parse_qs, unquote
 from uuid import uuid4
 
 from orchestrator.asks import Answer, Ask, Gone, Reloaded, Sink
-from orchestrator.config.settings import Server
+from orchestrator.callers import Caller
+from orchestrator.config.settings import CallerKey, Server
 from orchestrator.errors import BadChoice, Denied, NotAllowed, UnknownSelector
 from orchestrator.types import Failure, Json, Reply
+from orchestrator.wire.access import Access
 from orchestrator.wire.errors import error_object, show
 from orchestrator.wire.http import (
     Header,
@@ -45,12 +47,14 @@ class Coordinating(Protocol):
 
     @property
     def server(self) -> Server: ...
+    @property
+    def callers(self) -> tuple[CallerKey, ...]: ...
     def hold(self) -> AbstractContextManager[None]: ...
     async def answer(self, ask: Ask) -> Answer: ...
     async def stream(self, ask: Ask, sink: Sink) -> Answer: ...
     def rollout(self, user: str) -> Json: ...
-    async def models(self) -> list[Json]: ...
-    async def model(self, name: str) -> Json | None: ...
+    async def models(self, caller: Caller | None = None) -> list[Json]: ...
+    async def model(self, name: str, caller: Caller | None = None) -> Json | None: ...
     async def pools(self) -> list[Json]: ...
     async def ready(self) -> tuple[bool, Json]: ...
 
@@ -75,16 +79,24 @@ class Admin(Protocol):
 class App:
     """The ASGI application.
 
-    `current` gives the coordinator of the configuration in use: a request keeps the one that it began with.
+    `current` gives the coordinator of the configuration in use: a request keeps the one that it began with. `access` looks
+    at keys; None: whoever calls is within, as a process is that opened it for itself.
     `own_request_id`: whether `x-request-id` is sent from here (Ray Serve sends its own). `watch`: whether the caller's
     going away has to be noticed here (Ray Serve cancels the request itself).
     """
 
     def __init__(
-        self, current: Callable[[], Coordinating], admin: Admin, *, own_request_id: bool = True, watch: bool = True
+        self,
+        current: Callable[[], Coordinating],
+        admin: Admin,
+        access: Access | None,
+        *,
+        own_request_id: bool = True,
+        watch: bool = True,
     ) -> None:
         self._current = current
         self._admin = admin
+        self._access = access
         self._own_request_id = own_request_id
         self._watch = watch
 
@@ -101,13 +113,19 @@ class App:
         path = meant(scope["path"])
         shape = speaking(path)
         try:
-            if allowed := check_origin(scope, self._current().server.origins):
+            coordinator, caller = self._current(), None
+            if self._access is not None:
+                self._access.guard(scope, coordinator.callers)
+            if allowed := check_origin(scope, coordinator.server.origins, keys=bool(coordinator.callers)):
                 send = _with_headers(send, allowed)
                 if (wanted := preflight(scope)) is not None:
                     await send({"type": "http.response.start", "status": 204, "headers": [*wanted]})
                     await send({"type": "http.response.body", "body": b""})
                     return
-            await self._route(path, scope, receive, send, request_id)
+            if self._access is not None:
+                # Preflights bear no key: they were answered above.
+                caller = await self._access.caller(scope, path, coordinator.callers)
+            await self._route(path, scope, receive, send, request_id, caller)
         except Refused as refused:
             error = error_object(refused.status, str(refused), refused.code, refused.param)
             headers = [*self._id(request_id), *refused.headers]
@@ -123,7 +141,9 @@ class App:
     def _id(self, request_id: str) -> list[Header]:
         return [(b"x-request-id", request_id.encode())] if self._own_request_id else []
 
-    async def _route(self, path: str, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    async def _route(
+        self, path: str, scope: Scope, receive: Receive, send: Send, request_id: str, caller: Caller | None
+    ) -> None:
         needed = "GET" if path == "/" or path.startswith("/v1/models/") else METHODS.get(path)
         if needed is None:
             near = get_close_matches(path, METHODS, 1)
@@ -141,26 +161,26 @@ class App:
         if shape is not None:
             coordinator = self._current()
             with coordinator.hold():
-                await self._answer(shape, coordinator, scope, receive, send, request_id)
+                await self._answer(shape, coordinator, scope, receive, send, request_id, caller)
             return
         if path == "/v1/messages/count_tokens":
             limit = int(self._current().server.max_body_mb * 1_000_000)
             await send_json(send, 200, count_tokens(await read_body(scope, receive, limit)), self._id(request_id))
             return
         listing = path.startswith("/v1/models")
-        status, body = (200, await self._models(path, scope)) if listing else await self._state(path, scope)
+        status, body = (200, await self._models(path, scope, caller)) if listing else await self._state(path, scope)
         await send_json(send, status, body, self._id(request_id))
 
-    async def _models(self, path: str, scope: Scope) -> Any:
+    async def _models(self, path: str, scope: Scope, caller: Caller | None) -> Any:
         """The models, or one of them: in Anthropic's shape for its clients. Raises Refused."""
         coordinator = self._current()
         anthropic = any(name == b"anthropic-version" for name, _ in scope["headers"])
         if name := unquote(path.removeprefix("/v1/models").removeprefix("/")):
-            row = await coordinator.model(name)
+            row = await coordinator.model(name, caller)
             if row is None:
                 raise Refused(404, "model_not_found", f"there is no model {name!r}", param="model")
             return _anthropic_row(row) if anthropic else row
-        rows = await coordinator.models()
+        rows = await coordinator.models(caller)
         if not anthropic:
             return {"object": "list", "data": rows}
         first, last = (rows[0]["id"], rows[-1]["id"]) if rows else (None, None)
@@ -191,11 +211,19 @@ class App:
         return 200, {"version": reloaded.version, "problems": reloaded.user_problems}
 
     async def _answer(
-        self, shape: Shape, coordinator: Coordinating, scope: Scope, receive: Receive, send: Send, request_id: str
+        self,
+        shape: Shape,
+        coordinator: Coordinating,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        request_id: str,
+        caller: Caller | None,
     ) -> None:
         body = await read_body(scope, receive, int(coordinator.server.max_body_mb * 1_000_000))
         parsed = shape.parse(body, dict(scope["headers"]))
-        ask = Ask(parsed.selector, parsed.request, parsed.override, request_id, parsed.user)
+        user = parsed.user if caller is None or caller.user is None else caller.user
+        ask = Ask(parsed.selector, parsed.request, parsed.override, request_id, user, caller)
         sink = None
         if parsed.request.stream:
             sink = SseSink(

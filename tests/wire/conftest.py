@@ -16,6 +16,7 @@ from orchestrator.coordinator import Coordinator
 from orchestrator.inprocess import LocalPools
 from orchestrator.local import Local
 from orchestrator.types import Json
+from orchestrator.wire.access import Access
 from orchestrator.wire.app import App
 from tests.upstream import Upstream
 
@@ -54,8 +55,8 @@ class Stack:
         self.pools = Pools(self.config)
         self.runtime = Local(self.pools.endpoints)
         self.coordinator = Coordinator(self.config, self.runtime, self.pools)
-        app: Any = App(lambda: self.coordinator, self.above)
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=20)
+        self.app: Any = App(lambda: self.coordinator, self.above, Access())
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://test", timeout=20)
 
     async def chat(self, model: str, **fields: Any) -> httpx.Response:
         """One chat request."""
