@@ -25,6 +25,7 @@ from orchestrator.config.settings import Rollout
 from orchestrator.config.shown import shown
 from orchestrator.coordinator import Coordinator
 from orchestrator.errors import CallFailed
+from orchestrator.limits.limiter import Limiter
 from orchestrator.python.asking import AnswerStream, Opened, ask_for, ending, whole
 from orchestrator.types import Failure, FailureKind, Json
 from orchestrator.wire.access import Access, Keyless
@@ -52,6 +53,9 @@ class CoordinatorReplica:
         # What was learned of deployments, and what was counted, outlives configurations.
         self._lasting = Lasting()
         self._following = Following(config, self._lasting.counters, self._take, self._drain)
+        self._limiter = Limiter(self._following)
+        # Before whatever reserves money: what is refused for its number costs nobody anything.
+        self._lasting.allowing = (self._limiter, *self._lasting.allowing)
         self._current: Coordinator | None = None
         self._former: list[Coordinator] = []
         self._closing: set[asyncio.Task[None]] = set()
@@ -89,7 +93,9 @@ class CoordinatorReplica:
 
     def __serve_build_asgi_app__(self) -> App:
         # Serve sends its own x-request-id and cancels a request whose caller has left.
-        return App(self.coordinator, self, self._access, own_request_id=False, watch=False)
+        return App(
+            self.coordinator, self, self._access, own_request_id=False, watch=False, standing=self._limiter.standing
+        )
 
     async def config(self) -> Json:
         """See `orchestrator.wire.app.Admin`."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
+from functools import partial
 from math import ceil
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
@@ -17,6 +18,7 @@ from orchestrator.asks import Answer, Ask, Gone, Reloaded, Sink
 from orchestrator.callers import Caller
 from orchestrator.config.settings import CallerKey, Server
 from orchestrator.errors import BadChoice, Denied, NotAllowed, UnknownSelector
+from orchestrator.limits.limiter import Standing
 from orchestrator.types import Failure, Json, Reply
 from orchestrator.wire.access import Access
 from orchestrator.wire.errors import error_object, show
@@ -26,6 +28,7 @@ from orchestrator.wire.http import (
     Refused,
     Scope,
     Send,
+    duration,
     header_value,
     noticing,
     read_body,
@@ -82,7 +85,8 @@ class App:
     `current` gives the coordinator of the configuration in use: a request keeps the one that it began with. `access` looks
     at keys; None: whoever calls is within, as a process is that opened it for itself.
     `own_request_id`: whether `x-request-id` is sent from here (Ray Serve sends its own). `watch`: whether the caller's
-    going away has to be noticed here (Ray Serve cancels the request itself).
+    going away has to be noticed here (Ray Serve cancels the request itself). `standing`: how a key stands with its limits,
+    for the headers of its answers.
     """
 
     def __init__(
@@ -93,12 +97,14 @@ class App:
         *,
         own_request_id: bool = True,
         watch: bool = True,
+        standing: Callable[[Caller], Sequence[Standing]] | None = None,
     ) -> None:
         self._current = current
         self._admin = admin
         self._access = access
         self._own_request_id = own_request_id
         self._watch = watch
+        self._standing = standing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
@@ -117,7 +123,7 @@ class App:
             if self._access is not None:
                 self._access.guard(scope, coordinator.callers)
             if allowed := check_origin(scope, coordinator.server.origins, keys=bool(coordinator.callers)):
-                send = _with_headers(send, allowed)
+                send = _with_headers(send, lambda: allowed)
                 if (wanted := preflight(scope)) is not None:
                     await send({"type": "http.response.start", "status": 204, "headers": [*wanted]})
                     await send({"type": "http.response.body", "body": b""})
@@ -125,6 +131,8 @@ class App:
             if self._access is not None:
                 # Preflights bear no key: they were answered above.
                 caller = await self._access.caller(scope, path, coordinator.callers)
+            if caller is not None and self._standing is not None and path in SHAPES:
+                send = _with_headers(send, partial(_limits, self._standing, caller))
             await self._route(path, scope, receive, send, request_id, caller)
         except Refused as refused:
             error = error_object(refused.status, str(refused), refused.code, refused.param)
@@ -331,15 +339,24 @@ def _headers(provider: str | None, model: str | None, strategy: str | None, repo
     return headers
 
 
-def _with_headers(send: Send, more: tuple[Header, ...]) -> Send:
-    """`send`, adding headers to the answer."""
+def _with_headers(send: Send, more: Callable[[], Sequence[Header]]) -> Send:
+    """`send`, adding headers to the answer, as they are when it begins."""
 
     async def sending(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], *more]}
+            message = {**message, "headers": [*message["headers"], *more()]}
         await send(message)
 
     return sending
+
+
+def _limits(standing: Callable[[Caller], Sequence[Standing]], caller: Caller) -> list[Header]:
+    """How a key stands with its limits, as OpenAI says it (platform.openai.com/docs/guides/rate-limits, "in headers")."""
+    headers: list[Header] = []
+    for what, limit, remaining, reset_s in standing(caller):
+        for name, value in (("limit", limit), ("remaining", remaining), ("reset", duration(reset_s))):
+            headers.append((f"x-ratelimit-{name}-{what}".encode(), str(value).encode()))
+    return headers
 
 
 def _request_id(scope: Scope) -> str:

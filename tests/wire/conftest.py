@@ -9,11 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.accounting import Lasting
 from orchestrator.asks import Reloaded
 from orchestrator.config.load import load_mapping
 from orchestrator.config.settings import Config
 from orchestrator.coordinator import Coordinator
 from orchestrator.inprocess import LocalPools
+from orchestrator.limits.limiter import Here, Limiter
 from orchestrator.local import Local
 from orchestrator.types import Json
 from orchestrator.wire.access import Access
@@ -54,8 +56,10 @@ class Stack:
         self.above = Above()
         self.pools = Pools(self.config)
         self.runtime = Local(self.pools.endpoints)
-        self.coordinator = Coordinator(self.config, self.runtime, self.pools)
-        self.app: Any = App(lambda: self.coordinator, self.above, Access())
+        self.limiter = Limiter(Here())
+        lasting = Lasting(allowing=(self.limiter,))
+        self.coordinator = Coordinator(self.config, self.runtime, self.pools, lasting=lasting)
+        self.app: Any = App(lambda: self.coordinator, self.above, Access(), standing=self.limiter.standing)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://test", timeout=20)
 
     async def chat(self, model: str, **fields: Any) -> httpx.Response:

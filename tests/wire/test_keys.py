@@ -19,8 +19,8 @@ from orchestrator.wire.app import App
 from tests.upstream import Upstream
 from tests.wire.conftest import Serve, Stack
 
-ADMIN, JOHN, CI, OLD, NARROW = "sk-admin", "sk-john", "sk-ci", "sk-old", "sk-narrow"
-SHAPES = {
+ADMIN, JOHN, CI, OLD, NARROW, FEW, MANY = "sk-admin", "sk-john", "sk-ci", "sk-old", "sk-narrow", "sk-few", "sk-many"
+SHAPES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": "up/ok", "messages": [{"role": "user", "content": "hi"}]},
     "/v1/responses": {"model": "up/ok", "input": "hi"},
     "/v1/completions": {"model": "up/ok", "prompt": "hi"},
@@ -47,6 +47,8 @@ def config(upstream: Upstream) -> dict[str, Any]:
                 key(JOHN, "john", user="john"),
                 key(CI, "ci"),
                 key(OLD, "old", expires=date(2020, 1, 1)),
+                key(FEW, "few", requests_per_minute=3),
+                key(MANY, "many", requests_per_minute=1000, tokens_per_minute=100),
                 key(NARROW, "narrow", models=["tier:b*", "up/*", "there-*", "user:*"], user="john"),
             ]
         },
@@ -310,4 +312,55 @@ async def test_official_clients(stack: Stack, streamed: bool) -> None:
     narrow = openai.AsyncOpenAI(base_url="http://test/v1", api_key=NARROW, http_client=http, max_retries=0)
     with pytest.raises(openai.PermissionDeniedError, match="may not use 'other/ok'"):
         await narrow.chat.completions.create(**{**asked, "model": "other/ok"})
+    await http.aclose()
+
+
+@pytest.mark.parametrize("path", [path for path in SHAPES if "count" not in path and "embed" not in path])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_limit_of_requests(stack: Stack, path: str, stream: bool) -> None:
+    """So many are answered, each saying how many are left; then 429 in the shape of the endpoint, with when to come back."""
+    left: list[str] = []
+    for _ in range(3):
+        answer = await stack.http.post(path, json={**SHAPES[path], "stream": stream}, headers={"api-key": FEW})
+        assert 200 == answer.status_code
+        assert ("3", "1m0s") == tuple(answer.headers[f"x-ratelimit-{name}-requests"] for name in ("limit", "reset"))
+        assert "x-ratelimit-limit-tokens" not in answer.headers
+        left.append(answer.headers["x-ratelimit-remaining-requests"])
+    assert ["2", "1", "0"] == left
+    refused = await stack.http.post(path, json={**SHAPES[path], "stream": stream}, headers={"api-key": FEW})
+    error = refused.json()["error"]
+    assert (429, "rate_limit_exceeded", "rate_limit_error") == (refused.status_code, error["code"], error["type"])
+    assert "the key 'few' may use 3 requests in a minute, and has; try again in " in error["message"]
+    assert 58 <= int(refused.headers["retry-after"]) <= 61
+    assert ("3", "0") == tuple(refused.headers[f"x-ratelimit-{name}-requests"] for name in ("limit", "remaining"))
+    assert 200 == (await stack.http.get("/v1/models", headers={"api-key": FEW})).status_code  # reading costs nothing
+    assert "x-ratelimit-limit-requests" not in (await chat(stack, CI)).headers
+
+
+async def test_a_limit_of_tokens(stack: Stack) -> None:
+    """The estimate is reserved; what the answer used is what counts in the end."""
+    answer = await chat(stack, MANY, max_tokens=80)
+    assert ("1000", "999") == tuple(answer.headers[f"x-ratelimit-{name}-requests"] for name in ("limit", "remaining"))
+    assert "100" == answer.headers["x-ratelimit-limit-tokens"]
+    assert int(answer.headers["x-ratelimit-remaining-tokens"]) < 100
+    assert 200 == (await chat(stack, MANY, max_tokens=80)).status_code  # 4 were used, not 83
+    refused = await chat(stack, MANY, max_tokens=95)
+    assert (429, "rate_limit_exceeded") == said(refused)
+    assert "100 tokens" in refused.json()["error"]["message"]
+    assert 200 == (await chat(stack, MANY, max_tokens=10)).status_code
+
+
+async def test_official_clients_are_told_of_limits(stack: Stack) -> None:
+    """Their classes for it, with the header that they wait by."""
+    http: Any = httpx2.AsyncClient(transport=httpx2.ASGITransport(stack.app), base_url="http://test")
+    one = openai.AsyncOpenAI(base_url="http://test/v1", api_key=FEW, http_client=http, max_retries=0)
+    two = anthropic.AsyncAnthropic(base_url="http://test", api_key=FEW, http_client=http, max_retries=0)
+    asked: Any = {"model": "up/ok", "messages": [{"role": "user", "content": "hi"}]}
+    for _ in range(3):
+        await one.chat.completions.create(**asked)
+    with pytest.raises(openai.RateLimitError) as refused:
+        await one.chat.completions.create(**asked)
+    assert int(refused.value.response.headers["retry-after"]) > 50
+    with pytest.raises(anthropic.RateLimitError):
+        await two.messages.create(**asked, max_tokens=9)
     await http.aclose()
