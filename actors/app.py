@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from ray import serve
@@ -19,6 +19,7 @@ from actors.pools import RayPools
 from orchestrator import logs
 from orchestrator.accounting import Lasting
 from orchestrator.asks import Answer, Ask, Reloaded
+from orchestrator.callers import Caller
 from orchestrator.config.live import Snapshot
 from orchestrator.config.load import default_config, load
 from orchestrator.config.settings import Rollout
@@ -26,8 +27,10 @@ from orchestrator.config.shown import shown
 from orchestrator.coordinator import Coordinator
 from orchestrator.counters import Counters
 from orchestrator.errors import CallFailed
+from orchestrator.limits.limiter import Limiter
 from orchestrator.python.asking import AnswerStream, Opened, ask_for, ending, whole
 from orchestrator.types import Failure, FailureKind, Json
+from orchestrator.wire.access import Access, Keyless
 from orchestrator.wire.app import App
 from orchestrator.wire.http import Refused
 
@@ -48,14 +51,18 @@ class CoordinatorReplica:
     before it has nothing in flight any more, the pools that only it had use for are closed.
     """
 
-    async def __init__(self, config: str) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, config: str, keyless: Keyless) -> None:  # type: ignore[misc]  # Serve awaits it
         self._pools = RayPools()
         # What was learned of deployments, and what was counted, outlives configurations.
         self._lasting = Lasting()
         self._following = Following(config, self._lasting.counters, self._take, self._drain)
+        self._limiter = Limiter(self._following)
+        # Before whatever reserves money: what is refused for its number costs nobody anything.
+        self._lasting.allowing = (self._limiter, *self._lasting.allowing)
         self._current: Coordinator | None = None
         self._former: list[Coordinator] = []
         self._closing: set[asyncio.Task[None]] = set()
+        self._access = Access(keyless)
         self.draining = False
         """See `orchestrator.wire.app.Admin`."""
         await self._following.start()
@@ -64,6 +71,7 @@ class CoordinatorReplica:
         logs.configure(snapshot.config.logs, "coordinator")
         await self._pools.apply(snapshot, POOLS_UP_S if self._current is None else RELOAD_UP_S)
         before = self._current
+        self._access.taken(snapshot.config.callers)
         self._current = Coordinator(snapshot.config, self._pools.calls, self._pools, lasting=self._lasting)
         if before is not None:
             self._former.append(before)
@@ -90,7 +98,9 @@ class CoordinatorReplica:
 
     def __serve_build_asgi_app__(self) -> App:
         # Serve sends its own x-request-id and cancels a request whose caller has left.
-        return App(self.coordinator, self, own_request_id=False, watch=False)
+        return App(
+            self.coordinator, self, self._access, own_request_id=False, watch=False, standing=self._limiter.standing
+        )
 
     async def config(self) -> Json:
         """See `orchestrator.wire.app.Admin`."""
@@ -169,13 +179,13 @@ class CoordinatorReplica:
             raise CallFailed(Failure(FailureKind.DRAINING, "the application is being stopped"))
         return self.coordinator()
 
-    async def models(self) -> list[Json]:
+    async def models(self, caller: Caller | None = None) -> list[Json]:
         """What /v1/models lists."""
-        return await self.coordinator().models()
+        return await self.coordinator().models(caller)
 
-    async def model(self, name: str) -> Json | None:
+    async def model(self, name: str, caller: Caller | None = None) -> Json | None:
         """What /v1/models/NAME says; None: there is no such model."""
-        return await self.coordinator().model(name)
+        return await self.coordinator().model(name, caller)
 
     async def rollout(self) -> Rollout:
         """Who is sent through, for those who decide by themselves (`orchestrator.rollout`)."""
@@ -196,12 +206,17 @@ def _turns(messages: Sequence[Any] | str) -> Sequence[Any]:
 
 def build(args: dict[str, Any]) -> Any:
     """The Serve application. `args`: `config` (a path that every node can read), `replicas` (default 1), `drain_s`
-    (default 120: how long a replica that is replaced or taken away may go on with what it has in flight)."""
-    known = ("config", "replicas", "drain_s")
+    (default 120: how long a replica that is replaced or taken away may go on with what it has in flight), `keyless` (who may
+    use it while the configuration has no keys: `here`, this machine alone, `nobody`, `anybody`; default: where it has keys
+    now, `nobody`, so that a reload that loses them opens it to nobody, else `anybody`)."""
+    known = ("config", "replicas", "drain_s", "keyless")
     if unknown := set(args) - set(known):
         raise ValueError(f"unknown arguments {', '.join(sorted(unknown))}; there is {', '.join(known)}")
     config = os.path.abspath(args.get("config") or default_config())
-    load(config)  # what is wrong is said here, before anything is started
+    keys = load(config).callers  # what is wrong is said here, before anything is started
+    keyless = args.get("keyless") or ("nobody" if keys else "anybody")
+    if keyless not in get_args(Keyless):
+        raise ValueError(f"keyless: there is {', '.join(get_args(Keyless))}, and no {keyless!r}")
     deployment = serve.deployment(
         name="coordinator",
         num_replicas=int(args.get("replicas", 1)),
@@ -213,4 +228,4 @@ def build(args: dict[str, Any]) -> Any:
         # A line for each request costs 0.03 ms; who wants one has HAProxy's or the records of requests.
         logging_config={"enable_access_log": False},
     )(serve.ingress()(CoordinatorReplica))
-    return deployment.bind(config)
+    return deployment.bind(config, keyless)

@@ -1,4 +1,5 @@
-"""The control actor: it watches the configuration's file and publishes what it says; it adds up counters.
+"""The control actor: it watches the configuration's file and publishes what it says; it adds up counters, and grants what
+callers' keys may ask for in a minute.
 
 A named, detached actor, like the pools. Coordinators ask it for whatever is newer than what they have and wait for the
 answer (a long poll), and bring their counters along. It keeps nothing that cannot be made anew: killed, it comes back,
@@ -24,6 +25,7 @@ from orchestrator import logs
 from orchestrator.asks import Reloaded
 from orchestrator.config.live import Live, Snapshot
 from orchestrator.counters import Counters
+from orchestrator.limits.central import Central, Grant, Take
 from orchestrator.pricing.openrouter import NotFetched
 from orchestrator.pricing.refresh import Schedule, refresh
 from orchestrator.types import Json
@@ -58,6 +60,7 @@ class Control:
         self._looked_s = 0.0
         """When somebody last wanted to see them."""
         self._asked_s = time.monotonic()
+        self._limits = Central(self._asked_s)
         self._draining: set[str] | None = None
         """Set while the application is being stopped: the coordinators that have been told."""
         self._drained: set[str] = set()
@@ -181,6 +184,10 @@ class Control:
     async def drained(self, coordinator: str) -> None:
         """A coordinator has nothing in flight any more."""
         self._drained.add(coordinator)
+
+    async def permits(self, take: Take) -> Grant | None:
+        """Permits of a key's limits: see `orchestrator.limits.central`."""
+        return self._limits.take(time.monotonic(), take)
 
     async def reload(self) -> Reloaded:
         """Reads the file now."""

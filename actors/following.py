@@ -17,10 +17,14 @@ from orchestrator.asks import Reloaded
 from orchestrator.config.live import Snapshot
 from orchestrator.config.load import load
 from orchestrator.counters import Counters
+from orchestrator.limits.central import Grant, Take
+from orchestrator.limits.limiter import Away
 from orchestrator.types import Json
 
 ASK_S = 10.0
 AGAIN_S = 0.3
+PERMITS_S = 0.5
+"""How long permits are waited for: a request waits with them."""
 
 _log = logging.getLogger("orchestrator.following")
 
@@ -126,6 +130,17 @@ class Following:
         control = await self._reached()
         counters: Counters = await asyncio.wait_for(control.counters.remote(), FRESH_S + ASK_S)
         return counters
+
+    async def take(self, take: Take) -> Grant | None:
+        """See `orchestrator.limits.limiter.Centre`."""
+        control = self._control
+        if control is None:
+            raise Away("the control actor is being found or made")
+        try:
+            grant: Grant | None = await asyncio.wait_for(control.permits.remote(take), PERMITS_S)
+        except (RayError, TimeoutError) as error:
+            raise Away(f"the control actor does not answer: {type(error).__name__}") from None
+        return grant
 
     async def status(self) -> Json:
         """What the control actor says of itself. Raises RayError and TimeoutError."""

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 from orchestrator import current
 from orchestrator.accounting import Allowance, Asked, Ended, Lasting, Observer
 from orchestrator.asks import Answer, Ask, Gone, Sink
-from orchestrator.config.settings import Config, Server, Strategy
+from orchestrator.callers import Caller
+from orchestrator.config.settings import CallerKey, Config, Server, Strategy
 from orchestrator.drive import Record, Run, Runtime, drive
-from orchestrator.errors import Denied, UnknownSelector
+from orchestrator.errors import Denied, NotAllowed, UnknownSelector
 from orchestrator.logs import RequestLines
 from orchestrator.report import cost_of_call, report_of
 from orchestrator.resilience.budget import Budget, Turns
@@ -88,6 +89,11 @@ class Coordinator:
         """How it is served."""
         return self.config.server
 
+    @property
+    def callers(self) -> tuple[CallerKey, ...]:
+        """The endpoint's own keys."""
+        return self.config.callers
+
     def rollout(self, user: str) -> Json:
         """Whether a user is sent through the orchestrator, and why (`orchestrator.rollout`)."""
         return decide(self.config.rollout, user)._asdict()
@@ -112,7 +118,7 @@ class Coordinator:
             return await self._answer(ask, sink, trace)
 
     async def _answer(self, ask: Ask, sink: Sink | None, trace: Trace | None) -> Answer:
-        route = self._selectors.resolve(ask.selector, ask.override, ask.user)
+        route = self._selectors.resolve(ask.selector, ask.override, ask.user, ask.caller)
         asked = Asked(ask, route, self.config, time.time(), trace)
         began_s = self._clock()
         allowances = await self._allowed(asked)
@@ -197,24 +203,26 @@ class Coordinator:
             turns = self._budgets[route.selector] = Turns(budget)
         return turns
 
-    async def models(self) -> list[Json]:
-        """What /v1/models lists: tiers, experiments, aliases, then every provider's models."""
+    async def models(self, caller: Caller | None = None) -> list[Json]:
+        """What /v1/models lists: tiers, experiments, aliases, then providers' models; as far as the caller may use them."""
         rows: list[Json] = []
         for provider in self.config.providers.values():
             names = provider.models if provider.models is not None else await self._pools.models(provider.name)
             rows += [_row(f"{provider.name}/{model}", provider.name) for model in names]
         own = [f"tier:{name}" for name in self.config.tiers] + [f"user:{name}" for name in self.config.experiments]
         own += self._selectors.aliases([row["id"] for row in rows])
-        return [_row(name, "orchestrator") for name in own] + rows
+        rows = [_row(name, "orchestrator") for name in own] + rows
+        return [row for row in rows if self._selectors.usable(row["id"], caller)]
 
-    async def model(self, name: str) -> Json | None:
-        """The row of a selector, also of one that is not listed and can be asked for all the same; None: there is none."""
-        listed = next((row for row in await self.models() if row["id"] == name), None)
+    async def model(self, name: str, caller: Caller | None = None) -> Json | None:
+        """The row of a selector, also of one that is not listed and can be asked for all the same; None: there is none, or it
+        is not for this caller."""
+        listed = next((row for row in await self.models(caller) if row["id"] == name), None)
         if listed is not None:
             return listed
         try:
-            return _row(name, next(self._selectors.resolve(name).leaves()).provider)
-        except UnknownSelector:
+            return _row(name, next(self._selectors.resolve(name, caller=caller).leaves()).provider)
+        except (UnknownSelector, NotAllowed):
             return None
 
     async def pools(self) -> list[Json]:

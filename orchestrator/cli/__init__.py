@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 URL = "http://127.0.0.1:8000/v1"
+KEY_ENV = "ORCHESTRATOR_API_KEY"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -14,7 +15,10 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="serve a configuration on this machine")
     serve.add_argument("--config", help="a YAML file; default: the one that comes along, which needs no key")
-    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--host", default="127.0.0.1", help="any address but loopback needs keys in the configuration")
+    serve.add_argument(
+        "--insecure", action="store_true", help="any address without keys: whoever reaches it may use it"
+    )
     serve.add_argument("--port", type=_port, default=8000)
     serve.add_argument("--replicas", type=int, default=1, help="coordinators (default 1)")
 
@@ -30,7 +34,27 @@ def _parser() -> argparse.ArgumentParser:
     pools = commands.add_parser("pools", help="the pools of a running endpoint")
     for command in (ask, models, pools):
         command.add_argument("--url", default=URL, help=f"default {URL}")
+        # Not the key itself: the list of processes shows arguments to everybody on the machine.
+        command.add_argument(
+            "--key-env", default=KEY_ENV, metavar="NAME", help=f"the environment variable that has the key ({KEY_ENV})"
+        )
         command.add_argument("--json", action="store_true")
+
+    key = commands.add_parser("key", help="keys for callers of the endpoint")
+    new = key.add_subparsers(dest="what", required=True).add_parser(
+        "new", help="make a key: shown once, with what to write into the configuration"
+    )
+    new.add_argument("--name", required=True, help="what its limits, budget and spend go by")
+    new.add_argument("--user", help="whose key it is: whose experiments it may use")
+    new.add_argument(
+        "--models", nargs="+", default=["*"], metavar="SELECTOR", help="what it may ask for, such as 'tier:*'"
+    )
+    new.add_argument("--admin", action="store_true", help="may use /admin and /metrics")
+    new.add_argument("--budget-usd", type=float)
+    new.add_argument("--requests-per-minute", type=float)
+    new.add_argument("--tokens-per-minute", type=float)
+    new.add_argument("--expires", metavar="YYYY-MM-DD", help="the last day on which it is taken")
+    new.add_argument("--json", action="store_true")
 
     pricing = commands.add_parser("pricing", help="what models cost").add_subparsers(dest="what", required=True)
     fetch = pricing.add_parser("fetch", help="ask OpenRouter, and keep what it says with the table that comes along")
@@ -81,7 +105,9 @@ def _run(args: argparse.Namespace) -> int:
         from orchestrator.config.load import default_config
 
         config = args.config or default_config()
-        code: int = import_module("actors.launch").serve(config, args.host, args.port, args.replicas)
+        code: int = import_module("actors.launch").serve(
+            config, args.host, args.port, args.replicas, insecure=args.insecure
+        )
         return code
     if args.command == "check":
         from orchestrator.cli.check import run
@@ -97,10 +123,16 @@ def _run(args: argparse.Namespace) -> int:
         from orchestrator.cli.simulate import simulate
 
         return simulate(args.host, args.port, args.seed, args.median, args.p99)
+    if args.command == "key":
+        from orchestrator.cli.key import new
+
+        names = ("name", "models", "user", "admin", "budget_usd", "requests_per_minute", "tokens_per_minute", "expires")
+        return new({name: getattr(args, name) for name in names}, as_json=args.json)
     from orchestrator.cli import client
 
+    there = client.Endpoint(args.url, args.key_env)
     if args.command == "ask":
-        return client.ask(args.url, args.selector, args.prompt, stream=args.stream, as_json=args.json)
+        return client.ask(there, args.selector, args.prompt, stream=args.stream, as_json=args.json)
     if args.command == "models":
-        return client.models(args.url, as_json=args.json)
-    return client.pools(args.url, as_json=args.json)
+        return client.models(there, as_json=args.json)
+    return client.pools(there, as_json=args.json)

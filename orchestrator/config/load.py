@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 
 from orchestrator.config import schema
 from orchestrator.config.aliases import read_aliases
+from orchestrator.config.callers import read_callers
 from orchestrator.config.document import MAX_BYTES, Document, TooManyProblems, near
 from orchestrator.config.ledger import read_ledger
 from orchestrator.config.pricing import read_prices
 from orchestrator.config.provider import PROBE_S, Unavailable, read_provider
 from orchestrator.config.sections import read_section
-from orchestrator.config.settings import Config, Logs, Provider, Rollout, Server, Telemetry, Tier
+from orchestrator.config.settings import CallerKey, Config, Logs, Provider, Rollout, Server, Telemetry, Tier
 from orchestrator.config.strategy import LATER
 from orchestrator.config.tiers import Given, Tiers
 from orchestrator.config.users import Folder, Loaded, read_user, with_users
@@ -140,8 +141,9 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
     root = {key: value for key, value in root.items() if all(at[0] != key for at in lacking)}
     _read_planned(document, root)
     server = root.get("server")
+    callers: tuple[CallerKey, ...] = ()
     if isinstance(server, dict) and "keys" in server:
-        _read_caller_keys(document, server["keys"])
+        callers = read_callers(document, server["keys"])
         server = {key: value for key, value in server.items() if key != "keys"}
     serving = read_section(document, ("server",), Server, server)
     providers: dict[str, Provider] = {}
@@ -186,6 +188,7 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
         document.source,
         read_prices(document, root.get("pricing"), folder, providers, set(named)),
         ledger=read_ledger(document, root.get("ledger"), folder),
+        callers=callers,
     )
 
 
@@ -233,12 +236,3 @@ def _read_planned(document: Document, root: dict[str, Any]) -> None:
         read = read_section(document, (key,), section, root[key])
         if read is not None and not (isinstance(read, schema.Cache) and read.ttl_s == 0):
             document.problem((key,), f"'{key}' {LATER}")
-
-
-def _read_caller_keys(document: Document, keys: Any) -> None:
-    if not isinstance(keys, list):
-        document.problem(("server", "keys"), "has to be a list")
-        return
-    read = [read_section(document, ("server", "keys", i), schema.CallerKey, key) for i, key in enumerate(keys)]
-    if read and None not in read:
-        document.problem(("server", "keys"), f"'keys' {LATER}")

@@ -56,7 +56,8 @@ they name are still there, or are left out where they never could be used. Delet
 be 1,000 files, with 200 experiments each; links may lead to files within the folder alone.
 
 An experiment is asked for as `user:NAME:EXPERIMENT`, by its user: a request that says another `user` (`metadata.user_id` in
-Anthropic's shape) gets 403, one that says none is answered while there are no keys for callers.
+Anthropic's shape) gets 403, one that says none is answered. With keys (`server: keys:`) it is the key that counts: that
+user's, or an admin's.
 """
 _PROVIDER = (
     ("preset", "text", "the provider's own name", "a known provider, see below"),
@@ -244,10 +245,11 @@ def page() -> str:
     parts.append(_section("ledger:", settings.Ledger))
     parts.append(_section("ledger: alerts:", settings.Alerts))
     parts.append(_section("server:", settings.Server))
+    parts.append(_section("server: keys:", settings.CallerKey))
     parts.append(_section("logs:", settings.Logs))
     parts.append(_section("telemetry:", settings.Telemetry))
     for title, later in (
-        ("server: keys:", schema.CallerKey), ("cache:", schema.Cache),
+        ("cache:", schema.Cache),
     ):  # fmt: skip
         parts.append(_section(title, later, later=True))
     return "".join(parts)

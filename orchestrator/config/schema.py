@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Le, Len
+from annotated_types import Ge, Gt, Le
 
 from orchestrator.config.settings import STRICT, Extract, Seconds
 
@@ -133,27 +132,6 @@ class User:
     """The name of the file, or of the key within `users:`; may be left out."""
     experiments: Mapping[str, Experiment] = field(default_factory=dict)
     """By name: requests ask for `user:NAME:EXPERIMENT`."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallerKey:
-    """`server: keys:` one caller."""
-
-    __pydantic_config__: ClassVar = STRICT
-    name: str
-    key_sha256: Annotated[str, Len(64, 64)]
-    """The SHA-256 of the key, in hexadecimal."""
-    models: tuple[str, ...] = ("*",)
-    """Selectors that it may use; `*` stands for anything."""
-    user: str | None = None
-    """Whose experiments it may use."""
-    budget_usd: Annotated[float, Ge(0)] | None = None
-    requests_per_minute: Annotated[float, Gt(0)] | None = None
-    tokens_per_minute: Annotated[float, Gt(0)] | None = None
-    expires: date | None = None
-    """The last day on which it is taken."""
-    admin: bool = False
-    """Whether it may use /admin."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import quote
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Len
 
+from orchestrator.callers import Caller
 from orchestrator.pricing.book import Prices
 
 STRICT: dict[str, object] = {"extra": "forbid", "strict": False, "arbitrary_types_allowed": False}
@@ -330,7 +332,47 @@ class Server:
     keepalive_s: Seconds = 15.0
     """Silence after which a streamed answer gets a comment."""
     origins: tuple[str, ...] = ()
-    """Web pages that may use the endpoint from a browser, beside those of this machine: `https://chat.example.com`, `*`."""
+    """Web pages that may use the endpoint from a browser, beside those of this machine: `https://chat.example.com`, `*`.
+    None named: with keys any page (it needs one as well), without keys no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallerKey:
+    """`server: keys:` one caller. With any, every request needs one (`orchestrator key new` makes them); without, only this
+    machine may ask."""
+
+    __pydantic_config__: ClassVar = STRICT
+    name: str
+    """What limits, budget and spend go by: up to 100 characters, no space and no '/'. No other key has it."""
+    key_sha256: Annotated[str, Len(64, 64)] = field(repr=False)
+    """The SHA-256 of the key, in hexadecimal. The key itself stands nowhere."""
+    models: tuple[str, ...] = ("*",)
+    """Selectors that it may ask for; a `*` at the beginning or the end stands for anything. Members of a tier that it may ask
+    for need not be named; an experiment (`user:NAME:*`) has to be."""
+    user: str | None = None
+    """Whose key it is: whose experiments it may use, and who its requests are counted for, whatever they say."""
+    budget_usd: Annotated[float, Ge(0)] | None = None
+    requests_per_minute: Annotated[float, Ge(1)] | None = None
+    """In any 60 seconds, over all coordinators."""
+    tokens_per_minute: Annotated[float, Ge(1)] | None = None
+    """The same: reserved by estimate, corrected by what was used."""
+    expires: date | None = None
+    """The last day on which it is taken, in UTC."""
+    admin: bool = False
+    """Whether it may use /admin and /metrics, and everybody's experiments."""
+
+    @property
+    def caller(self) -> Caller:
+        """Who bears it."""
+        return Caller(
+            self.name,
+            self.user,
+            self.models,
+            self.admin,
+            self.budget_usd,
+            self.requests_per_minute,
+            self.tokens_per_minute,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,3 +506,5 @@ class Config:
     """What models cost."""
     ledger: Ledger | None = None
     """None: nothing is recorded."""
+    callers: tuple[CallerKey, ...] = field(default=(), repr=False)
+    """The endpoint's own keys; none: no key is asked for."""

@@ -12,7 +12,8 @@ from orchestrator.types import Json
 
 
 def shown(config: Config) -> Json:
-    """All of it but the keys and the lists of prices, of which it says how many there are, and what headers of ours hold."""
+    """All of it but the keys and the lists of prices, of which it says how many there are, what headers of ours hold, and the
+    hashes of callers' keys."""
     value = asdict(replace(config, prices=Prices()))
     keys = value.pop("keys")
     prices = config.prices
@@ -25,6 +26,8 @@ def shown(config: Config) -> Json:
         "refresh_h": prices.refresh_h,
     }
     value["telemetry"]["headers"] = sorted(value["telemetry"]["headers"])
+    for caller in value["callers"]:
+        del caller["key_sha256"]
     for name, provider in value["providers"].items():
         provider["accounts"] = max(1, len(keys.get(name, ())))
         quirks = provider["quirks"]

@@ -183,7 +183,7 @@ class PlainTransport(httpx2.BaseTransport):
 
 def app_over(current: Callable[[], Coordinating]) -> App:
     """The application, over whatever coordinator is current. Callers' going away is noticed by the transport."""
-    return App(current, _Above(), watch=False)
+    return App(current, _Above(), None, watch=False)
 
 
 # Neither retries by itself, which is what strategies are for; time-outs are the configuration's.

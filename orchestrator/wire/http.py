@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from math import ceil
 from typing import Any
 
 import orjson
@@ -93,3 +94,11 @@ async def send_body(
 def header_value(text: str) -> bytes:
     """A header's value that cannot break the header: anything but printable ASCII becomes '?'."""
     return "".join(c if " " <= c <= "~" else "?" for c in text).encode("ascii")[:500]
+
+
+def duration(seconds: float) -> str:
+    """As OpenAI writes them, which is Go's way: `120ms`, `12s`, `1m0s`."""
+    if seconds < 1:
+        return f"{ceil(seconds * 1000)}ms"
+    whole = ceil(seconds)
+    return f"{whole // 60}m{whole % 60}s" if whole >= 60 else f"{whole}s"

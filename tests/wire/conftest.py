@@ -9,14 +9,17 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.accounting import Lasting
 from orchestrator.asks import Reloaded
 from orchestrator.config.load import load_mapping
 from orchestrator.config.settings import Config
 from orchestrator.coordinator import Coordinator
 from orchestrator.counters import Counters
 from orchestrator.inprocess import LocalPools
+from orchestrator.limits.limiter import Here, Limiter
 from orchestrator.local import Local
 from orchestrator.types import Json
+from orchestrator.wire.access import Access
 from orchestrator.wire.app import App
 from tests.upstream import Upstream
 
@@ -59,10 +62,12 @@ class Stack:
         self.config = load_mapping(config, {})
         self.pools = Pools(self.config)
         self.runtime = Local(self.pools.endpoints)
-        self.coordinator = Coordinator(self.config, self.runtime, self.pools)
-        self.above = Above(self.coordinator.lasting.counters)
-        app: Any = App(lambda: self.coordinator, self.above)
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=20)
+        self.limiter = Limiter(Here())
+        lasting = Lasting(allowing=(self.limiter,))
+        self.coordinator = Coordinator(self.config, self.runtime, self.pools, lasting=lasting)
+        self.above = Above(lasting.counters)
+        self.app: Any = App(lambda: self.coordinator, self.above, Access(), standing=self.limiter.standing)
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://test", timeout=20)
 
     async def chat(self, model: str, **fields: Any) -> httpx.Response:
         """One chat request."""

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import time
+from datetime import date
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.callers import Caller
 from orchestrator.config.load import load, load_mapping
-from orchestrator.config.settings import Config, Latency, Ledger, Limits, Pool, Server, Strategy
+from orchestrator.config.settings import CallerKey, Config, Latency, Ledger, Limits, Pool, Server, Strategy
 from orchestrator.errors import ConfigError
 
 SECRET = "sk-a-key-that-nobody-may-see"
 ENV = {"KEY": SECRET, "EMPTY": ""}
 SIM = "providers: {sim: {simulate: {}}}\n"
+NAMED = "has to have 1 to 100 characters, and among them no space and no '/'"
+PATTERN = "has to be a selector, or one with a '*' at the beginning or the end"
+
+
+def keys(*begun: str) -> str:
+    """Keys of the server, each with a hash of its own."""
+    return SIM + f"server: {{keys: [{', '.join(f'{one}key_sha256: a{n:063x}}}' for n, one in enumerate(begun))}]}}"
 
 
 @pytest.fixture
@@ -104,12 +113,24 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "a near key": (SIM + "tier: {}", "2: tier: unknown key; did you mean 'tiers'?"),
     "a section to come": (SIM + "cache: {ttl_s: 3}", "2: cache: 'cache' is not available yet"),
     "no providers": ("tiers: {}", "1: providers: is missing: name at least one provider, such as `sim: {simulate: {}}`"),
-    "keys of the server": (SIM + "server: {keys: [{name: a, key_sha256: " + "ab" * 32 + ", expires: 2027-01-01}]}",
-                           "2: server.keys: 'keys' is not available yet"),
     "a short hash": (SIM + "server: {keys: [{name: a, key_sha256: abc}]}",
                      "2: server.keys[0].key_sha256: has to have 64 characters"),
     "no day": (SIM + "server: {keys: [{name: a, key_sha256: " + "ab" * 32 + ", expires: soon}]}",
                "2: server.keys[0].expires: has to be a date such as 2027-01-31"),
+    "a hash of other letters": (SIM + "server: {keys: [{name: a, key_sha256: " + "xy" * 32 + "}]}",
+                                "2: server.keys[0].key_sha256: has to be 64 hexadecimal digits: `orchestrator key new` "
+                                "makes them"),
+    "a key of an empty name": (keys("{name: '', "), "2: server.keys[0].name: " + NAMED),
+    "a key's name with a slash": (keys("{name: a/b, "), "2: server.keys[0].name: " + NAMED),
+    "a key of two users": (keys("{name: a, user: 'a:b', "), "2: server.keys[0].user: has to have 1 to 100 characters, and "
+                           "among them no space, ':' or '/'"),
+    "a star within": (keys("{name: a, models: ['a*b'], "), "2: server.keys[0].models[0]: " + PATTERN),
+    "two stars in a pattern": (keys("{name: a, models: [x, '*b*'], "), "2: server.keys[0].models[1]: " + PATTERN),
+    "an empty pattern": (keys("{name: a, models: [''], "), "2: server.keys[0].models[0]: " + PATTERN),
+    "half a request a minute": (keys("{name: a, requests_per_minute: 0.5, "),
+                                "2: server.keys[0].requests_per_minute: has to be at least 1.0"),
+    "two keys of one name": (keys("{name: a, ", "{name: a, "), "2: server.keys[1].name: is the name of server.keys[0], too; "
+                             "limits and spend go by names"),
     "keys as text": (SIM + "server: {keys: x}", "2: server.keys: has to be a list"),
     "percent over all": (SIM + "rollout: {percent: 101}", "2: rollout.percent: has to be at most 100.0"),
     "a list that is text": (SIM + "rollout: {allow: john}", "2: rollout.allow: has to be a list"),
@@ -552,3 +573,19 @@ def test_a_ledgers_database(file: Path) -> None:
     asked = read(file, SIM + f"ledger: {{url: '{away}', required: true, retention_days: 7}}")
     assert Ledger(away, 7, required=True) == asked.ledger
     assert "secret" not in repr(asked)
+
+
+def test_keys_of_callers(file: Path) -> None:
+    """Read, with hashes in lower case and days as days; two of one hash are a mistake that repeats neither."""
+    config = read(
+        file, SIM + f"server: {{keys: [{{name: ada, key_sha256: {'AB' * 32}, expires: 2027-01-01, admin: true}}]}}"
+    )
+    expected = CallerKey("ada", "ab" * 32, expires=date(2027, 1, 1), admin=True)
+    assert (expected,) == config.callers
+    assert "abab" not in repr(config)
+    assert Caller("ada", admin=True) == expected.caller
+    with pytest.raises(ConfigError) as wrong:
+        read(file, SIM + "server: {keys: [" + ", ".join(f"{{name: {n}, key_sha256: {'ab' * 32}}}" for n in "ab") + "]}")
+    problem = "server.keys[1].key_sha256: is that of server.keys[0], too; each caller has a key of its own"
+    assert (f"{file}:2: {problem}",) == wrong.value.problems
+    assert () == read(file, SIM + "server: {keys: }").callers
