@@ -14,10 +14,12 @@ import orjson
 from ray import serve
 from ray.exceptions import RayError
 
+from actors.answers import RayAnswers
 from actors.following import Following
 from actors.pools import RayPools
 from orchestrator.accounting import Lasting
 from orchestrator.asks import Answer, Ask, Reloaded
+from orchestrator.cache.flights import Flights
 from orchestrator.config.live import Snapshot
 from orchestrator.config.load import default_config, load
 from orchestrator.config.settings import Rollout
@@ -47,8 +49,9 @@ class CoordinatorReplica:
 
     async def __init__(self, config: str) -> None:  # type: ignore[misc]  # Serve awaits it
         self._pools = RayPools()
-        # What was learned of deployments, and what was counted, outlives configurations.
-        self._lasting = Lasting()
+        self._answers = RayAnswers()
+        # What was learned of deployments, what was counted, and the cache, outlive configurations.
+        self._lasting = Lasting(cache=Flights(self._answers))
         self._following = Following(config, self._lasting.counters, self._take, self._drain)
         self._current: Coordinator | None = None
         self._former: list[Coordinator] = []
@@ -61,6 +64,7 @@ class CoordinatorReplica:
         await self._pools.apply(snapshot, POOLS_UP_S if self._current is None else RELOAD_UP_S)
         before = self._current
         self._current = Coordinator(snapshot.config, self._pools.calls, self._pools, lasting=self._lasting)
+        await self._answers.apply(snapshot.config)
         if before is not None:
             self._former.append(before)
             task = asyncio.ensure_future(self._close(before, snapshot.version))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from orchestrator.callers import Caller
 from orchestrator.types import Failure, Finish, Json, Reply, Request
@@ -26,6 +26,8 @@ class Ask(NamedTuple):
     """Who it is for: the key's own user, else what the request says."""
     caller: Caller | None = None
     """Whose key came with it; None: there are no keys, or it comes from within the cluster."""
+    cache_control: Literal["no-store", "no-cache"] | None = None
+    """What it says of caches (RFC 9111): neither read nor written, or not read."""
 
 
 @dataclass(frozen=True, slots=True)

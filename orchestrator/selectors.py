@@ -60,7 +60,7 @@ class Selectors:
         `override` is the request's `orchestrator` object, with `fallbacks` for OpenRouter's `models` and `provider` for its
         object of that name.
         """
-        if override:
+        if override and override.keys() != {"cache"}:
             return self._chosen(selector, override, user)
         if selector.startswith("user:"):
             if user is not None and user != selector[5:].partition(":")[0]:
@@ -98,6 +98,7 @@ class Selectors:
 
     def _chosen(self, selector: str, override: dict[str, Any], user: str | None) -> Route:
         choice = dict(override)
+        choice.pop("cache", None)  # says nothing of the way (`orchestrator.cache.terms`)
         if choice.pop("provider", None) is not None:
             raise BadChoice("provider", "provider preferences are not available yet; use 'models'")
         fallbacks = choice.pop("fallbacks", None)

@@ -18,7 +18,7 @@ from orchestrator.config.aliases import read_aliases
 from orchestrator.config.document import MAX_BYTES, Document, TooManyProblems, near
 from orchestrator.config.provider import PROBE_S, Unavailable, read_provider
 from orchestrator.config.sections import read_section
-from orchestrator.config.settings import Config, Provider, Rollout, Server, Tier
+from orchestrator.config.settings import Cache, Config, Provider, Rollout, Server, Tier
 from orchestrator.config.strategy import LATER
 from orchestrator.config.tiers import Given, Tiers
 from orchestrator.config.users import Folder, Loaded, read_user, with_users
@@ -28,7 +28,6 @@ _ROOT = {"providers", "aliases", "tiers", "users", "rollout", "pricing", "ledger
 _PLANNED: dict[str, type] = {
     "pricing": schema.Pricing,
     "ledger": schema.Ledger,
-    "cache": schema.Cache,
 }
 
 
@@ -169,6 +168,7 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
         experiments,
         users_folder,
         read_section(document, ("rollout",), Rollout, root.get("rollout")) or Rollout(),
+        read_section(document, ("cache",), Cache, root.get("cache")) or Cache(),
         document.source,
     )
 
@@ -195,12 +195,11 @@ def _read_users(
 
 
 def _read_planned(document: Document, root: dict[str, Any]) -> None:
-    """What is not built yet is validated all the same, and then refused unless it asks for nothing."""
+    """What is not built yet is validated all the same, and then refused."""
     for key, section in _PLANNED.items():
         if root.get(key) is None:
             continue
-        read = read_section(document, (key,), section, root[key])
-        if read is not None and not (isinstance(read, schema.Cache) and read.ttl_s == 0):
+        if read_section(document, (key,), section, root[key]) is not None:
             document.problem((key,), f"'{key}' {LATER}")
 
 

@@ -239,11 +239,12 @@ def page() -> str:
     parts.append(_section("users: NAME:", schema.User))
     parts.append(_section("users: NAME: experiments: NAME:", schema.Experiment))
     parts.append(_section("rollout:", settings.Rollout))
+    parts.append(_section("cache:", settings.Cache))
     parts.append(_section("server:", settings.Server))
     for title, later in (
         ("server: keys:", schema.CallerKey), ("pricing:", schema.Pricing),
         ("pricing: overrides: SELECTOR:", schema.Price), ("ledger:", schema.Ledger),
-        ("ledger: alerts:", schema.Alerts), ("cache:", schema.Cache),
+        ("ledger: alerts:", schema.Alerts),
     ):  # fmt: skip
         parts.append(_section(title, later, later=True))
     return "".join(parts)

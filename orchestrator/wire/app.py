@@ -24,6 +24,7 @@ from orchestrator.wire.http import (
     Refused,
     Scope,
     Send,
+    cache_control,
     header_value,
     noticing,
     read_body,
@@ -195,7 +196,8 @@ class App:
     ) -> None:
         body = await read_body(scope, receive, int(coordinator.server.max_body_mb * 1_000_000))
         parsed = shape.parse(body, dict(scope["headers"]))
-        ask = Ask(parsed.selector, parsed.request, parsed.override, request_id, parsed.user)
+        caching = cache_control(scope)
+        ask = Ask(parsed.selector, parsed.request, parsed.override, request_id, parsed.user, cache_control=caching)
         sink = None
         if parsed.request.stream:
             sink = SseSink(
@@ -300,6 +302,8 @@ def _headers(provider: str | None, model: str | None, strategy: str | None, repo
         headers.append((b"x-orchestrator-attempts", str(len(report["attempts"])).encode()))
         if report["cost_usd"] is not None:
             headers.append((b"x-orchestrator-cost-usd", str(report["cost_usd"]).encode()))
+        if "cache" in report:
+            headers.append((b"x-orchestrator-cache", report["cache"].encode()))
     return headers
 
 

@@ -15,7 +15,7 @@ from orchestrator.wire.http import Header, Refused, Scope
 
 _SHOWN = (
     b"x-request-id, x-orchestrator-provider, x-orchestrator-model, x-orchestrator-strategy, x-orchestrator-attempts, "
-    b"x-orchestrator-cost-usd, retry-after, x-should-retry"
+    b"x-orchestrator-cost-usd, x-orchestrator-cache, retry-after, x-should-retry"
 )
 _PREFLIGHT_S = b"600"
 
