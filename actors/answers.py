@@ -1,15 +1,16 @@
 """The cache that all coordinators share: a named, detached actor around `orchestrator.cache.answers.Answers`.
 
-It is made where a configuration, or a request, wants answers kept, and ends itself when no coordinator has given a sign of life
-for a while. What it holds can be lost: while it is away, requests are answered as if there were no cache. There is no second
-cache in the coordinators: a look costs a call of an actor, 1 ms against the seconds of a model, and an answer that was made
-anew (`no-cache`) is the one that everybody gets.
+It is made where a configuration, or a request, wants answers kept, and ends itself when no coordinator has given a sign of
+life for a while. What it holds may be lost: while it is away, requests are answered as if there were no cache. Coordinators
+have no second cache of their own: a look costs a call of an actor, 1 ms against the seconds of a model, and an answer that
+was made anew (`no-cache`) is the one that everybody gets.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Collection
 from contextlib import suppress
@@ -60,7 +61,7 @@ class AnswersActor:
         looked = self._answers.look(key, owner, ttl_s, time.monotonic())
         until_s = time.monotonic() + wait_s
         self._waiting.add(owner)
-        while looked == (None, False) and (left_s := until_s - time.monotonic()) > 0:
+        while looked == Looked() and (left_s := until_s - time.monotonic()) > 0:
             changed = self._changed.setdefault(key, asyncio.Event())
             with suppress(TimeoutError):
                 # A claim may become void without anybody's doing.
@@ -96,7 +97,12 @@ class AnswersActor:
     async def stats(self) -> dict[str, int]:
         """How much there is."""
         answers = self._answers
-        return {"answers": len(answers), "bytes": answers.size_bytes, "claims": answers.claims}
+        return {
+            "answers": len(answers),
+            "bytes": answers.size_bytes,
+            "claims": answers.claims,
+            "pid": os.getpid(),
+        }
 
     async def _end_when_lonely(self) -> None:
         while time.monotonic() - self._heard_s < LONELY_S:
