@@ -14,11 +14,13 @@ import orjson
 from ray import serve
 from ray.exceptions import RayError
 
+from actors.answers import RayAnswers
 from actors.following import Following
 from actors.pools import RayPools
 from orchestrator import logs
 from orchestrator.accounting import Lasting
 from orchestrator.asks import Answer, Ask, Reloaded
+from orchestrator.cache.flights import Flights
 from orchestrator.callers import Caller
 from orchestrator.config.live import Snapshot
 from orchestrator.config.load import default_config, load
@@ -53,12 +55,13 @@ class CoordinatorReplica:
 
     async def __init__(self, config: str, keyless: Keyless) -> None:  # type: ignore[misc]  # Serve awaits it
         self._pools = RayPools()
-        # What was learned of deployments, and what was counted, outlives configurations.
-        self._lasting = Lasting()
+        self._answers = RayAnswers()
+        # What was learned of deployments, what was counted, and the cache, outlive configurations.
+        self._lasting = Lasting(cache=Flights(self._answers))
         self._following = Following(config, self._lasting.counters, self._take, self._drain)
         self._limiter = Limiter(self._following)
         # Before whatever reserves money: what is refused for its number costs nobody anything.
-        self._lasting.allowing = (self._limiter, *self._lasting.allowing)
+        self._lasting.limiting = (self._limiter,)
         self._current: Coordinator | None = None
         self._former: list[Coordinator] = []
         self._closing: set[asyncio.Task[None]] = set()
@@ -73,6 +76,7 @@ class CoordinatorReplica:
         before = self._current
         self._access.taken(snapshot.config.callers)
         self._current = Coordinator(snapshot.config, self._pools.calls, self._pools, lasting=self._lasting)
+        await self._answers.apply(snapshot.config)
         if before is not None:
             self._former.append(before)
             task = asyncio.ensure_future(self._close(before, snapshot.version))

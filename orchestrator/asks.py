@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from orchestrator.callers import Caller
 from orchestrator.types import Failure, Finish, Json, Reply, Request
@@ -28,6 +28,8 @@ class Ask(NamedTuple):
     """Whose key came with it; None: there are no keys, or it comes from within the cluster."""
     traceparent: str | None = None
     """The header of that name, where the caller sent one (`orchestrator.tracing`)."""
+    cache_control: Literal["no-store", "no-cache"] | None = None
+    """What it says of caches (RFC 9111): neither read nor written, or not read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from orchestrator import current
-from orchestrator.accounting import Allowance, Asked, Ended, Lasting, Observer
+from orchestrator.accounting import Allowance, Allowing, Asked, Ended, Lasting, Observer
 from orchestrator.asks import Answer, Ask, Gone, Sink
+from orchestrator.cache.flights import Made
+from orchestrator.cache.kept import Origin, report_of_hit
+from orchestrator.cache.terms import Terms, Wanting
 from orchestrator.callers import Caller
 from orchestrator.config.settings import CallerKey, Config, Server, Strategy
 from orchestrator.drive import Record, Run, Runtime, drive
@@ -70,6 +73,8 @@ class Coordinator:
         self._pools = pools
         self._clock = clock
         self._selectors = Selectors(config)
+        self._wanting = Wanting(config)
+        self.lasting.cache.store.bound(int(config.cache.max_mb * 1_000_000))
         self._budgets: dict[str, Turns] = {}
         """Hedge budgets, by the selector of the tier."""
 
@@ -121,9 +126,61 @@ class Coordinator:
         route = self._selectors.resolve(ask.selector, ask.override, ask.user, ask.caller)
         asked = Asked(ask, route, self.config, time.time(), trace)
         began_s = self._clock()
-        allowances = await self._allowed(asked)
+        terms = self._wanting.of(asked)
+        limits = await self._allowed(asked, self.lasting.limiting)
+        if terms is not None:
+            return await self._cached(asked, sink, began_s, limits, terms)
+        return (await self._called(asked, sink, began_s, limits)).answer
+
+    async def _cached(
+        self, asked: Asked, sink: Sink | None, began_s: float, limits: Sequence[Allowance], terms: Terms
+    ) -> Answer:
+        """An answer that may be another's, or become one."""
+        calling = False
+        timed = None if sink is None else _Timed(sink, self._clock)
+
+        async def call(into: Sink | None) -> Made:
+            nonlocal calling
+            calling = True  # from now on it is told of as a call, also where its caller leaves and others wait for it
+            with self.hold():
+                return await self._called(asked, into, began_s, limits, {"cache": "miss"})
+
+        def tell(made: Made) -> None:
+            if not calling:
+                opened_s = None if timed is None or timed.opened_s is None else timed.opened_s - began_s
+                seconds, (answer, outcomes) = self._clock() - began_s, made
+                self._tell(Ended(asked, answer.outcome, answer.report, seconds, opened_s, outcomes), limits)
+
+        try:
+            made = await self.lasting.cache.answer(asked.ask, terms, timed, call)
+        except (asyncio.CancelledError, Gone):
+            left, strategy = Failure(FailureKind.CANCELLED, "the caller left"), asked.route.strategy.name
+            tell(Made(Answer(left, report_of_hit(asked.ask, Origin(strategy), "miss"), strategy), {}))
+            raise
+        except BaseException:
+            if not calling:
+                _give_back(limits)
+            raise
+        tell(made)
+        return made.answer
+
+    async def _called(
+        self,
+        asked: Asked,
+        sink: Sink | None,
+        began_s: float,
+        limits: Sequence[Allowance],
+        beside: Mapping[str, Any] = {},
+    ) -> Made:
+        """An answer by calls of its own. `beside`: what its report says, too."""
+        ask, route = asked.ask, asked.route
+        try:
+            allowances = [*limits, *await self._allowed(asked, self.lasting.allowing)]
+        except BaseException:
+            _give_back(limits)
+            raise
         world = RequestWorld(self, self._clock, ask)
-        reporting = None if sink is None else _Reporting(sink, ask, route, world.arms, self._clock)
+        reporting = None if sink is None else _Reporting(sink, ask, route, world.arms, beside, self._clock)
         records: list[Record] = []
         run: Run | None = None
         outcome: Reply | Finish | Failure = Failure(FailureKind.INTERNAL, "it failed unexpectedly")
@@ -144,7 +201,7 @@ class Coordinator:
             world.end()
             self._learn(records)
             winner = None if run is None else run.winner
-            report = report_of(ask, route, records, winner, world.arms, self.config.prices)
+            report = {**report_of(ask, route, records, winner, world.arms, self.config.prices), **beside}
             if run is not None and run.consensus is not None:
                 report["consensus"] = run.consensus
             opened_s = None if reporting is None or reporting.opened_s is None else reporting.opened_s - began_s
@@ -152,18 +209,18 @@ class Coordinator:
             self._tell(Ended(asked, outcome, report, seconds, opened_s, world.outcomes, records), allowances)
         model = outcome.model if isinstance(outcome, Reply | Finish) else None
         cost_usd = None if run.call is None else cost_of_call(report, records, run.call)
-        return Answer(outcome, report, route.strategy.name, winner.provider if winner else None, model, cost_usd)
+        provider = winner.provider if winner else None
+        return Made(Answer(outcome, report, route.strategy.name, provider, model, cost_usd), world.outcomes)
 
-    async def _allowed(self, asked: Asked) -> list[Allowance]:
+    async def _allowed(self, asked: Asked, asking: Sequence[Allowing]) -> list[Allowance]:
         """What the request may spend, by everybody who has a say. Raises Denied."""
         allowances: list[Allowance] = []
         try:
-            for allowing in self.lasting.allowing:
+            for allowing in asking:
                 allowance = await allowing.allow(asked)
                 allowances += () if allowance is None else (allowance,)
         except BaseException as refused:
-            for allowance in allowances:
-                allowance.settle(None)
+            _give_back(allowances)
             if isinstance(refused, Denied):
                 self.lasting.counters.count("orchestrator_refused_total", {"code": refused.code})
             raise
@@ -239,7 +296,15 @@ class Coordinator:
 class _Reporting:
     """A sink of the edge's as a sink of the driver's."""
 
-    def __init__(self, sink: Sink, ask: Ask, route: Route, arms: Mapping[str, str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        ask: Ask,
+        route: Route,
+        arms: Mapping[str, str],
+        beside: Mapping[str, Any],
+        clock: Callable[[], float],
+    ) -> None:
         self.opened_s: float | None = None
         """When the first token came, by the clock."""
         self._clock = clock
@@ -247,12 +312,33 @@ class _Reporting:
         self._ask = ask
         self._route = route
         self._arms = arms
+        self._beside = beside
         self.send = sink.send
 
     async def open(self, candidate: Candidate, opened: Opened, records: Sequence[Record]) -> None:
         self.opened_s = self._clock()
-        report = report_of(self._ask, self._route, records, candidate, self._arms)
+        report = {**report_of(self._ask, self._route, records, candidate, self._arms), **self._beside}
         await self._sink.open(candidate.provider, opened.model, self._route.strategy.name, report)
+
+
+class _Timed:
+    """A sink that knows when it was opened."""
+
+    def __init__(self, sink: Sink, clock: Callable[[], float]) -> None:
+        self.opened_s: float | None = None
+        self.send = sink.send
+        self._sink = sink
+        self._clock = clock
+
+    async def open(self, provider: str, model: str, strategy: str, report: Json) -> None:
+        self.opened_s = self._clock()
+        await self._sink.open(provider, model, strategy, report)
+
+
+def _give_back(allowances: Sequence[Allowance]) -> None:
+    """The request was not begun after all."""
+    for allowance in allowances:
+        allowance.settle(None)
 
 
 def _row(selector: str, owner: str) -> Json:

@@ -69,7 +69,7 @@ class Selectors:
         """
         if caller is not None:
             self._check(selector, caller)
-        if override:
+        if override and override.keys() != {"cache"}:
             return self._chosen(selector, override, user, caller)
         if selector.startswith("user:"):
             if caller is None and user is not None and user != _owner(selector):
@@ -136,6 +136,7 @@ class Selectors:
 
     def _chosen(self, selector: str, override: dict[str, Any], user: str | None, caller: Caller | None) -> Route:
         choice = dict(override)
+        choice.pop("cache", None)  # says nothing of the way (`orchestrator.cache.terms`)
         if choice.pop("provider", None) is not None:
             raise BadChoice("provider", "provider preferences are not available yet; use 'models'")
         fallbacks = choice.pop("fallbacks", None)

@@ -96,15 +96,11 @@ class RequestWorld:
 
     def arm(self, route: Route) -> str:
         """See `World`."""
-        return self.arms.setdefault(route.selector, self._arm(route.strategy))
+        return self.arms.setdefault(route.selector, arm_of(route.strategy, self._ask))
 
     def arm_ended(self, route: Route, outcome: Reply | Finish | Failure) -> None:
         """See `World`."""
         self.outcomes[route.selector] = outcome_of(outcome)
-
-    def _arm(self, split: Strategy) -> str:
-        unit = self._ask.user if split.unit == "user" else None
-        return choose(split.arms, split.seed, self._ask.request_id if unit is None else unit)
 
     def end(self) -> None:
         """The request has ended."""
@@ -112,6 +108,12 @@ class RequestWorld:
             self._coordinator.scores.end(name)
         for turns in self._refused:
             turns.leave(self)
+
+
+def arm_of(split: Strategy, ask: Ask) -> str:
+    """The arm of a split that a request comes to: always the same for a user."""
+    unit = ask.user if split.unit == "user" else None
+    return choose(split.arms, split.seed, ask.request_id if unit is None else unit)
 
 
 def outcome_of(outcome: Reply | Finish | Failure) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.config import schema
 from orchestrator.config.aliases import read_aliases
 from orchestrator.config.callers import read_callers
 from orchestrator.config.document import MAX_BYTES, Document, TooManyProblems, near
@@ -21,8 +20,7 @@ from orchestrator.config.ledger import read_ledger
 from orchestrator.config.pricing import read_prices
 from orchestrator.config.provider import PROBE_S, Unavailable, read_provider
 from orchestrator.config.sections import read_section
-from orchestrator.config.settings import CallerKey, Config, Logs, Provider, Rollout, Server, Telemetry, Tier
-from orchestrator.config.strategy import LATER
+from orchestrator.config.settings import Cache, CallerKey, Config, Logs, Provider, Rollout, Server, Telemetry, Tier
 from orchestrator.config.tiers import Given, Tiers
 from orchestrator.config.users import Folder, Loaded, read_user, with_users
 from orchestrator.errors import ConfigError
@@ -39,9 +37,6 @@ _ROOT = {
     "server",
     "logs",
     "telemetry",
-}
-_PLANNED: dict[str, type] = {
-    "cache": schema.Cache,
 }
 
 
@@ -139,7 +134,6 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
         document.problem(at, what)
     # What lacks a variable is not looked at any further: there would be nothing but more of the same.
     root = {key: value for key, value in root.items() if all(at[0] != key for at in lacking)}
-    _read_planned(document, root)
     server = root.get("server")
     callers: tuple[CallerKey, ...] = ()
     if isinstance(server, dict) and "keys" in server:
@@ -183,6 +177,7 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
         experiments,
         users_folder,
         read_section(document, ("rollout",), Rollout, root.get("rollout")) or Rollout(),
+        read_section(document, ("cache",), Cache, root.get("cache")) or Cache(),
         read_section(document, ("logs",), Logs, root.get("logs")) or Logs(),
         _read_telemetry(document, root.get("telemetry")),
         document.source,
@@ -226,13 +221,3 @@ def _read_telemetry(document: Document, raw: Any) -> Telemetry:
             ("telemetry", "otlp"), "has to hold no credentials: they go into 'headers', which are never shown"
         )
     return read
-
-
-def _read_planned(document: Document, root: dict[str, Any]) -> None:
-    """What is not built yet is validated all the same, and then refused unless it asks for nothing."""
-    for key, section in _PLANNED.items():
-        if root.get(key) is None:
-            continue
-        read = read_section(document, (key,), section, root[key])
-        if read is not None and not (isinstance(read, schema.Cache) and read.ttl_s == 0):
-            document.problem((key,), f"'{key}' {LATER}")

@@ -244,14 +244,11 @@ def page() -> str:
     parts.append(_section("pricing: overrides: SELECTOR:", settings.PriceOverride))
     parts.append(_section("ledger:", settings.Ledger))
     parts.append(_section("ledger: alerts:", settings.Alerts))
+    parts.append(_section("cache:", settings.Cache))
     parts.append(_section("server:", settings.Server))
     parts.append(_section("server: keys:", settings.CallerKey))
     parts.append(_section("logs:", settings.Logs))
     parts.append(_section("telemetry:", settings.Telemetry))
-    for title, later in (
-        ("cache:", schema.Cache),
-    ):  # fmt: skip
-        parts.append(_section(title, later, later=True))
     return "".join(parts)
 
 

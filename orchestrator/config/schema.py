@@ -112,6 +112,9 @@ class TierOptions:
     """Parameters of the request that the tier sets; a request's own value wins."""
     override: Mapping[str, object] = field(default_factory=dict)
     """Parameters that the tier sets whatever the request says. Of tiers within tiers, the inner one's count."""
+    cache: Mapping[str, float] | None = None
+    """`{ttl_s: 60}`: how long exact answers of its are kept; left out: as `cache:` says. Of tiers within tiers, the outer
+    one's counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +135,3 @@ class User:
     """The name of the file, or of the key within `users:`; may be left out."""
     experiments: Mapping[str, Experiment] = field(default_factory=dict)
     """By name: requests ask for `user:NAME:EXPERIMENT`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cache:
-    """`cache:` exact answers, kept per key."""
-
-    __pydantic_config__: ClassVar = STRICT
-    ttl_s: Annotated[float, Ge(0)] = 0.0
-    """How long; 0: not at all."""
-    max_mb: Annotated[float, Gt(0)] = 256.0

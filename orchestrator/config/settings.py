@@ -293,6 +293,8 @@ class Strategy:
 
     override: Mapping[str, object] = field(default_factory=dict)
     """Parameters that the tier sets whatever the request says."""
+    cache_ttl_s: float | None = None
+    """How long exact answers are kept; None: as the configuration says."""
 
     @property
     def helpers(self) -> tuple[str, ...]:
@@ -481,6 +483,18 @@ class Telemetry:
 
 
 @dataclass(frozen=True, slots=True)
+class Cache:
+    """`cache:` exact answers, kept per key: to the same request at temperature 0, or one that asks for it."""
+
+    __pydantic_config__: ClassVar = STRICT
+    ttl_s: Annotated[float, Ge(0), Le(31_536_000)] = 0.0
+    """How long; 0: not at all. A tier may set its own, and so may a request, up to a day."""
+    max_mb: Annotated[float, Ge(0), Le(1_000_000)] = 256.0
+    """Of all answers together; the least recently used go first, and one that takes over a tenth of it is not kept.
+    0: nothing is kept, whoever asks."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole validated configuration. `keys` is kept out of its repr, and out of everything that is shown, as
     are the password of the ledger's database and the address that alerts are sent to."""
@@ -499,6 +513,7 @@ class Config:
     users_folder: str | None = None
     """Where users' files are; None: the configuration names no folder."""
     rollout: Rollout = field(default_factory=Rollout)
+    cache: Cache = field(default_factory=Cache)
     logs: Logs = field(default_factory=Logs)
     telemetry: Telemetry = field(default_factory=Telemetry)
     source: str = "<inline>"

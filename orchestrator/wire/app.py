@@ -31,6 +31,7 @@ from orchestrator.wire.http import (
     Refused,
     Scope,
     Send,
+    cache_control,
     duration,
     header_value,
     noticing,
@@ -256,7 +257,8 @@ class App:
         parsed = shape.parse(body, headers)
         user = parsed.user if caller is None or caller.user is None else caller.user
         traceparent = headers.get(b"traceparent", b"").decode("latin-1") or None
-        ask = Ask(parsed.selector, parsed.request, parsed.override, request_id, user, caller, traceparent)
+        caching = cache_control(scope)
+        ask = Ask(parsed.selector, parsed.request, parsed.override, request_id, user, caller, traceparent, caching)
         sink = None
         if parsed.request.stream:
             sink = SseSink(
@@ -361,6 +363,8 @@ def _headers(provider: str | None, model: str | None, strategy: str | None, repo
         headers.append((b"x-orchestrator-attempts", str(len(report["attempts"])).encode()))
         if report["cost_usd"] is not None:
             headers.append((b"x-orchestrator-cost-usd", plain(report["cost_usd"]).encode()))
+        if "cache" in report:
+            headers.append((b"x-orchestrator-cache", report["cache"].encode()))
     return headers
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -89,6 +89,15 @@ async def send_body(
     start = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": start})
     await send({"type": "http.response.body", "body": body})
+
+
+def cache_control(scope: Scope) -> Literal["no-store", "no-cache"] | None:
+    """What a request says of caches (RFC 9111, section 5.2.1); of both, the stronger."""
+    said = b",".join(value for name, value in scope["headers"] if name == b"cache-control").lower()
+    if not said:
+        return None
+    names = {part.partition(b"=")[0].strip() for part in said.split(b",")}
+    return "no-store" if b"no-store" in names else "no-cache" if b"no-cache" in names else None
 
 
 def header_value(text: str) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.cache.terms import MAX_ASKED_S
 from orchestrator.config.votes import MAX_VOTES
 from orchestrator.types import Json
 from orchestrator.wire.checks import MAX_CHOICES, MAX_STOPS, MAX_TOKENS
@@ -70,6 +71,7 @@ _SCHEMAS: Json = {
             "arms": {"type": "object", "description": "Of all splits that the request came to, by selector"},
             "attempts": {"type": "array", "items": _ref("Attempt")},
             "winner": _TEXT_OR_NULL, "cost_usd": _NUMBER_OR_NULL,
+            "cache": {"enum": ["hit", "miss"], "description": "Where the cache was looked at; a hit has cost nothing"},
             "consensus": _ref("Consensus"),
             "left_out": {"type": "array", "items": _TEXT, "description": "Of a response's request: what OpenAI alone runs"},
         },
@@ -102,6 +104,11 @@ _SCHEMAS: Json = {
                     {"enum": ["text", "fields"]},
                     {"type": "object", "minProperties": 1, "maxProperties": 1},
                 ],
+            },
+            "cache": {
+                "type": "object", "additionalProperties": False, "required": ["ttl_s"],
+                "properties": {"ttl_s": {"type": "number", "minimum": 0, "maximum": MAX_ASKED_S}},
+                "description": "How long the exact answer is kept for the same request, and how old it may be",
             },
             "quorum": {"type": "integer", "minimum": 1, "maximum": MAX_VOTES},
             "samples": {"type": "integer", "minimum": 1, "maximum": MAX_VOTES},

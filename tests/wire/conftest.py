@@ -63,7 +63,7 @@ class Stack:
         self.pools = Pools(self.config)
         self.runtime = Local(self.pools.endpoints)
         self.limiter = Limiter(Here())
-        lasting = Lasting(allowing=(self.limiter,))
+        lasting = Lasting(limiting=(self.limiter,))
         self.coordinator = Coordinator(self.config, self.runtime, self.pools, lasting=lasting)
         self.above = Above(lasting.counters)
         self.app: Any = App(lambda: self.coordinator, self.above, Access(), standing=self.limiter.standing)

@@ -111,7 +111,7 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "a line break in a key": ('"a\\nb": 1\n' + SIM, "1: a\ufffdb: unknown key"),
     # The root.
     "a near key": (SIM + "tier: {}", "2: tier: unknown key; did you mean 'tiers'?"),
-    "a section to come": (SIM + "cache: {ttl_s: 3}", "2: cache: 'cache' is not available yet"),
+    "a section to come": (SIM + "ledger: {}", "2: ledger: 'ledger' is not available yet"),
     "no providers": ("tiers: {}", "1: providers: is missing: name at least one provider, such as `sim: {simulate: {}}`"),
     "a short hash": (SIM + "server: {keys: [{name: a, key_sha256: abc}]}",
                      "2: server.keys[0].key_sha256: has to have 64 characters"),
