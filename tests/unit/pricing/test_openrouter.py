@@ -13,7 +13,7 @@ from orchestrator.pricing.openrouter import NotFetched, fetch, read
 from orchestrator.pricing.price import Price, Tier
 from tests.unit.pricing.listing import LISTED, Listing, listing
 
-SAID = {"source": openrouter.URL, "date": "2026-11-25"}
+SAID: dict[str, Any] = {"source": openrouter.URL, "date": "2026-11-25"}
 
 
 @pytest.fixture
@@ -88,8 +88,9 @@ def test_what_is_no_list(content: bytes) -> None:
 
 @pytest.mark.parametrize(
     "pricing",
-    [{"prompt": "0.1"}, {"prompt": "nan", "completion": "1"}, {"prompt": "inf", "completion": "1"}, 
-     {"prompt": True, "completion": 1}, {"prompt": "1e99", "completion": "1"}, {"prompt": None, "completion": "1"}, {"prompt": "-0.1", "completion": "1"}],
+    [{"prompt": "0.1"}, {"prompt": "nan", "completion": "1"}, {"prompt": "inf", "completion": "1"},
+     {"prompt": True, "completion": 1}, {"prompt": "1e99", "completion": "1"}, {"prompt": None, "completion": "1"},
+     {"prompt": "-0.1", "completion": "1"}],
 )  # fmt: skip
 def test_a_model_with_garbage_is_left_out(pricing: dict[str, Any]) -> None:
     """The others stay."""
