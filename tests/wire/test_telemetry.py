@@ -150,16 +150,13 @@ def test_standard_variables_count(collector: Collector, monkeypatch: pytest.Monk
 
 def test_other_settings_take_over(collector: Collector) -> None:
     """The same ones change nothing; none end it, whether or not there was anything."""
-    telemetry = Telemetry()
-    telemetry.configure(Settings(collector.url))
-    first = telemetry._out
-    telemetry.configure(Settings(collector.url))
-    assert first is telemetry._out
-    telemetry.configure(Settings(f"{collector.url}/v1/traces/", {"x": "y"}))
-    assert telemetry._out is not None
-    assert first is not telemetry._out
-    telemetry.configure(Settings())
-    assert telemetry._out is None
+    telemetry, seen = Telemetry(), []
+    again = Settings(f"{collector.url}/v1/traces/", {"x": "y"})
+    for wanted in (Settings(collector.url), Settings(collector.url), again, Settings()):
+        telemetry.configure(wanted)
+        seen.append(telemetry._out)
+    first, same, other, none = seen
+    assert (True, False, None) == (first is same, first is other, none)
     telemetry.flush()
     telemetry.close()
 
