@@ -82,7 +82,11 @@ class Control:
             self._tally.bury(now_s - GONE_S)
             if now_s - self._exported_s > EXPORT_S:
                 self._exported_s = now_s
-                self._export.update(self._tally.total())
+                try:
+                    self._export.update(self._tally.total())
+                except Exception:
+                    # What Ray makes of it is not worth the watching.
+                    _log.exception("Ray's metrics were not given what is new")
             if now_s - self._asked_s > LONELY_S:
                 ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
