@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import ray
 
+from actors.export import RayExport
 from actors.pool import detached
 from actors.tally import Brought, Tally
 from orchestrator import logs
@@ -39,6 +40,8 @@ GONE_S = 30.0
 """A coordinator that has not asked for so long is gone; what it had counted stays."""
 FRESH_S = 1.0
 """How long is waited for coordinators to bring their counters when somebody wants to see them."""
+EXPORT_S = 5.0
+"""How often Ray's own metrics are given what is new."""
 LONELY_S = 60.0
 REFRESH_LOOK_S = 1.0
 """How often it is looked whether prices are to be fetched."""
@@ -57,6 +60,8 @@ class Control:
         self._tally = Tally()
         self._brought = asyncio.Event()
         """Set, and replaced, when a coordinator has brought its counters."""
+        self._export = RayExport()
+        self._exported_s = time.monotonic()
         self._looked_s = 0.0
         """When somebody last wanted to see them."""
         self._asked_s = time.monotonic()
@@ -85,6 +90,13 @@ class Control:
                 _log.exception("the configuration could not be looked at")
             now_s = time.monotonic()
             self._tally.bury(now_s - GONE_S)
+            if now_s - self._exported_s > EXPORT_S:
+                self._exported_s = now_s
+                try:
+                    self._export.update(self._tally.total())
+                except Exception:
+                    # What Ray makes of it is not worth the watching.
+                    _log.exception("Ray's metrics were not given what is new")
             if now_s - self._asked_s > LONELY_S:
                 ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 

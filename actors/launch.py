@@ -25,9 +25,11 @@ from types import FrameType
 from typing import Any, NamedTuple, TextIO
 
 from actors.edge import IMPORT_PATH
+from actors.terminal import Terminal
 from actors.watchdog import MARK, sweep
 from orchestrator.config.load import load
 from orchestrator.errors import ConfigError
+from orchestrator.logs import SOCKET
 
 READY_S = 120.0
 PORTS = range(20_000, 30_000)
@@ -67,6 +69,7 @@ def flags(folder: str, mark: str) -> dict[str, str]:
     """
     env = {
         MARK: mark,
+        SOCKET: f"{folder}/l",
         "ORCHESTRATOR_RELAY_HOST": "127.0.0.1",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": IMPORT_PATH,
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -169,6 +172,7 @@ def serve(config: str, host: str, port: int, replicas: int = 1, *, insecure: boo
         [sys.executable, "-m", "actors.watchdog", mark, folder], stdin=subprocess.PIPE, start_new_session=True
     )
     os.environ.update(flags(folder, mark))
+    terminal = Terminal(os.environ[SOCKET], sys.stderr)
     stopping = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -184,6 +188,8 @@ def serve(config: str, host: str, port: int, replicas: int = 1, *, insecure: boo
     try:
         code = _serve(config, address, replicas, insecure, folder, stopping, stdout)
     finally:
+        # What stopping one thing makes another one say is of no use to anybody.
+        terminal.close()
         _end(mark)
         assert watchdog.stdin is not None
         watchdog.stdin.close()

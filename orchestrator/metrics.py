@@ -125,6 +125,21 @@ def gauges(pools: Sequence[Json]) -> dict[str, dict[str, float]]:
     return found
 
 
+def totals(counters: Counters) -> Iterator[tuple[str, Mapping[str, str], float]]:
+    """Name, labels and value of all that only grows; of histograms, how many there were and their sum."""
+    for key, family in COUNTS.items():
+        for labels, value in getattr(counters, key).items():
+            yield family.name, dict(zip(family.labels, labels, strict=True)), value
+    for name, counts in counters.named.items():
+        for pairs, value in counts.items():
+            yield name, dict(pairs), value
+    for key, family in HISTOGRAMS.items():
+        for labels, cell in getattr(counters, key).cells.items():
+            named = dict(zip(family.labels, labels, strict=True))
+            yield f"{family.name}_count", named, sum(cell[:-1])
+            yield f"{family.name}_sum", named, cell[-1]
+
+
 def _open(account: Json) -> int:
     return sum(one["breaker"] == "open" for one in (account, *account["models"].values()))
 

@@ -89,12 +89,13 @@ def test_a_sum_that_was_lost_begins_at_zero() -> None:
     assert 12 == requests(second)
 
 
-async def test_who_looks_sees_what_is_counted_now(tmp_path: Path) -> None:
+async def test_who_looks_sees_what_is_counted_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Coordinators that wait for news bring theirs at once; one that does not answer is waited for a second, and counts as
     it last was."""
     from actors.control import FRESH_S, Control
     from actors.tally import Brought
 
+    monkeypatch.setattr("orchestrator.logs.configure", lambda *_: None)  # this process has its own
     path = tmp_path / "config.yaml"
     path.write_text("providers: {sim: {simulate: {}}}")
     control = Control(str(path))

@@ -85,6 +85,15 @@ def test_labels_are_bounded() -> None:
     assert [10.0, 0.0, 10.0] == seen.cells["sim", "other"]
 
 
+def test_names_are_bounded() -> None:
+    """They come from callers, and stay for ever."""
+    counters = Counters()
+    one = ended(attempt(model="m" * 300, cost_usd=0.5), user="u" * 300, report={"selector": "s" * 300})
+    counters.ended(one)
+    assert [("other", "race", "ok")] == list(counters.requests)
+    assert [("sim", "other", "other")] == list(counters.cost_usd)
+
+
 def test_a_request_is_counted_once_with_all_that_its_report_says() -> None:
     """Tokens by direction, cost by user, and latencies by model; what is not known is not counted as 0."""
     counters = Counters()

@@ -9,7 +9,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.counters import Counters
-from orchestrator.metrics import exposition
+from orchestrator.metrics import exposition, totals
 from orchestrator.types import Json
 from tests.unit.test_counters import attempt, ended
 
@@ -90,3 +90,17 @@ def test_gauges_are_those_of_the_pools(counters: Counters) -> None:
     assert {"sim": 2.0} == values("orchestrator_queued")
     assert {"sim": 2.0} == values("orchestrator_breaker_open")
     assert {"sim": 1.0, "away": 0.0} == values("orchestrator_pool_up")
+
+
+def test_totals_are_all_that_only_grows(counters: Counters) -> None:
+    """By the same names; a histogram's count and sum. What they say is what is scraped."""
+    found = samples(exposition(counters, POOLS, "")[0].decode(), text_string_to_metric_families)
+    given = [(name, sorted(labels.items()), float(value)) for name, labels, value in totals(counters)]
+    scraped = [
+        (one.name, sorted(one.labels.items()), one.value)
+        for name, all_of_it in found.items()
+        for one in all_of_it
+        if name.endswith(("_total", "_count", "_sum"))
+    ]
+    assert sorted(scraped) == sorted(given)
+    assert ("orchestrator_attempt_seconds_sum", [("model", "a"), ("provider", "sim")], 0.2) in given

@@ -11,13 +11,19 @@ from typing import Any
 
 import pytest
 
+from orchestrator.accounting import Asked, Ended
+from orchestrator.asks import Ask
 from orchestrator.config.load import load_mapping
 from orchestrator.config.settings import Telemetry as Settings
 from orchestrator.config.shown import shown
+from orchestrator.drive import Record
 from orchestrator.errors import ConfigError
+from orchestrator.routes import Candidate
 from orchestrator.telemetry import Telemetry
-from orchestrator.types import Json
+from orchestrator.tracing import begin
+from orchestrator.types import Finish, Json, Reply, Request, Usage
 from tests.collector import Collector, collecting
+from tests.unit.test_counters import ROUTE, attempt
 from tests.upstream import Upstream
 from tests.wire.conftest import Serve, Stack
 
@@ -53,7 +59,12 @@ async def test_a_request_and_its_attempts(upstream: Upstream, serve: Serve, coll
     """One trace, that of the caller: each try is a span within the request's, and the provider was told of it."""
     stack = await traced(upstream, serve, collector)
     began_s = time.time()
-    body = {"model": "tier:rescue", "messages": [{"role": "user", "content": "the question"}], "temperature": 0.5}
+    body = {
+        "model": "tier:rescue",
+        "messages": [{"role": "user", "content": "the question"}],
+        "temperature": 0.5,
+        "seed": 2**63,
+    }
     headers = {"traceparent": f"00-{TRACE_ID}-{PARENT}-01", "x-request-id": "one"}
     answer = await stack.http.post("/v1/chat/completions", json=body, headers=headers)
     assert 200 == answer.status_code
@@ -108,6 +119,41 @@ async def test_streams_and_failures(upstream: Upstream, serve: Serve, collector:
     assert 3 == len({streamed.trace, failed.trace, left.trace})
 
 
+async def test_what_else_is_known_is_said(serve: Serve, collector: Collector) -> None:
+    """Costs, and whether they are estimates; cached and reasoning tokens; the arm of a split; what is not known is not."""
+    stack = await serve({"providers": {"sim": {"simulate": {}}}, "telemetry": {"otlp": collector.url}})
+    asked = Asked(Ask("tier:t", Request({}), None, "told"), ROUTE, stack.config, time.time())
+    telemetry = stack.coordinator.lasting.telemetry
+    spent: Json = {"cost_usd": 0.5, "cost_is_estimate": True, "first_token_s": 0.1}
+    report = {
+        "request_id": "told", "selector": "tier:t", "strategy": "split", "arm": "new", "winner": "sim/a", "cost_usd": 0.5,
+        "attempts": [attempt(**spent), attempt("cancelled", latency_s=None, status=None)],
+    }  # fmt: skip
+    finish = Finish({"choices": [{"index": 0}]}, "a-1", Usage(1, 2, cached_tokens=3, reasoning_tokens=4))
+    records = [Record(Candidate("sim", "a"), 0.0, 0.2, finish), Record(Candidate("sim", "a"), 0.0, 0.2)]
+    trace = begin(None, 1.0)
+    telemetry.ended(Ended(asked._replace(trace=trace), finish, report, 0.3, 0.1, {}, records))
+    telemetry.ended(Ended(asked, finish, report, 0.3, 0.1, {}, records))  # it is not traced
+    bare = Reply({"choices": "none"}, "a-2")
+    untold = {**report, "attempts": [], "arm": None, "winner": None, "cost_usd": None}
+    telemetry.ended(Ended(asked._replace(trace=begin(None, 1.0)), bare, untold, 0.3, None, {}, []))
+    await told(stack)
+    request, within = collector.of("told")
+    assert (0.5, "new", 3, 4, "a-1") == tuple(
+        request.said[name]
+        for name in (
+            "orchestrator.cost_usd", "orchestrator.arm", "gen_ai.usage.cache_read.input_tokens",
+            "gen_ai.usage.reasoning.output_tokens", "gen_ai.response.model",
+        )
+    )  # fmt: skip
+    assert [True, None] == [one.said.get("orchestrator.cost_is_estimate") for one in within]
+    assert [None, None] == [one.said.get("server.address") for one in within]
+    assert "gen_ai.response.finish_reasons" not in request.said
+    (other,) = [one for one in collector.spans if one.said["gen_ai.request.model"] == "tier:t" and one.id != request.id]
+    assert {"gen_ai.response.model", "orchestrator.attempts"} < set(other.said)
+    assert set() == set(other.said) & {"orchestrator.winner", "orchestrator.cost_usd", "gen_ai.usage.input_tokens"}
+
+
 async def test_what_is_not_sampled_costs_nothing(upstream: Upstream, serve: Serve, collector: Collector) -> None:
     """No span, and no header upstream; neither where the caller says so."""
     stack = await traced(upstream, serve, collector, sample=0)
@@ -150,16 +196,13 @@ def test_standard_variables_count(collector: Collector, monkeypatch: pytest.Monk
 
 def test_other_settings_take_over(collector: Collector) -> None:
     """The same ones change nothing; none end it, whether or not there was anything."""
-    telemetry = Telemetry()
-    telemetry.configure(Settings(collector.url))
-    first = telemetry._out
-    telemetry.configure(Settings(collector.url))
-    assert first is telemetry._out
-    telemetry.configure(Settings(f"{collector.url}/v1/traces/", {"x": "y"}))
-    assert telemetry._out is not None
-    assert first is not telemetry._out
-    telemetry.configure(Settings())
-    assert telemetry._out is None
+    telemetry, seen = Telemetry(), []
+    again = Settings(f"{collector.url}/v1/traces/", {"x": "y"})
+    for wanted in (Settings(collector.url), Settings(collector.url), again, Settings()):
+        telemetry.configure(wanted)
+        seen.append(telemetry._out)
+    first, same, other, none = seen
+    assert (True, False, None) == (first is same, first is other, none)
     telemetry.flush()
     telemetry.close()
 
