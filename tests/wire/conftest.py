@@ -54,8 +54,8 @@ class Stack:
         self.pools = Pools(self.config)
         self.runtime = Local(self.pools.endpoints)
         self.coordinator = Coordinator(self.config, self.runtime, self.pools)
-        self.app: Any = App(lambda: self.coordinator, self.above)
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://test", timeout=20)
+        app: Any = App(lambda: self.coordinator, self.above)
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=20)
 
     async def chat(self, model: str, **fields: Any) -> httpx.Response:
         """One chat request."""
