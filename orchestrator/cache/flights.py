@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import NamedTuple, Protocol
 from uuid import uuid4
 
@@ -81,6 +82,7 @@ class Flights:
     def __init__(self, store: Store | None = None) -> None:
         self.store: Store = OwnStore() if store is None else store
         self._flights: dict[bytes, _Flight] = {}
+        self._owners = (f"{me}:{number}" for me in (uuid4().hex,) for number in count())
 
     async def answer(self, ask: Ask, terms: Terms, sink: Sink | None, call: Call) -> Made:
         """An answer from the store, from whoever is asking the same, or by `call`, whose report is then passed on as it is.
@@ -98,6 +100,10 @@ class Flights:
             # A stream that cannot be put together: whoever wants it whole has to ask for it.
             return await _Flight(self, terms._replace(fresh=True)).follow(ask, sink, call)
         return made
+
+    def owner(self) -> str:
+        """A name that no other flight has, in whichever process."""
+        return next(self._owners)
 
     def forget(self, flight: _Flight) -> None:
         """Nobody else joins it."""
@@ -130,7 +136,7 @@ class _Flight:
     def __init__(self, flights: Flights, terms: Terms) -> None:
         self.terms = terms
         self._flights = flights
-        self._owner = uuid4().hex
+        self._owner = flights.owner()
         self._seats: dict[_Seat, None] = {}
         """Who waits, the longest first."""
         self._caller: _Seat | None = None

@@ -71,7 +71,7 @@ _SCHEMAS: Json = {
             "arms": {"type": "object", "description": "Of all splits that the request came to, by selector"},
             "attempts": {"type": "array", "items": _ref("Attempt")},
             "winner": _TEXT_OR_NULL, "cost_usd": _NUMBER_OR_NULL,
-            "cache": {"enum": ["hit", "miss"], "description": "Where the cache was looked at; a hit has cost nothing"},
+            "cache": {"enum": ["hit", "miss"], "description": "Where the cache has a part in it; a hit has cost nothing"},
             "consensus": _ref("Consensus"),
             "left_out": {"type": "array", "items": _TEXT, "description": "Of a response's request: what OpenAI alone runs"},
         },

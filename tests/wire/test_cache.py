@@ -17,7 +17,7 @@ from orchestrator.accounting import Allowance, Asked, Ended, Lasting
 from orchestrator.config.load import load_mapping
 from orchestrator.coordinator import Coordinator
 from orchestrator.errors import Denied
-from orchestrator.python.client import AppTransport
+from orchestrator.python.client import AppTransport, app_over
 from orchestrator.types import Finish, Json, Reply
 from tests.upstream import Upstream
 from tests.wire.conftest import Serve, Stack
@@ -355,15 +355,16 @@ async def test_openais_client(upstream: Upstream) -> None:
 
 
 async def test_anthropics_client(stack: Stack, upstream: Upstream) -> None:
-    """The same for messages."""
-    http = httpx2.AsyncClient(transport=AppTransport(stack.app), base_url="http://test")
+    """The same for messages; it knows of no temperature, but may ask for the cache."""
+    http = httpx2.AsyncClient(transport=AppTransport(app_over(lambda: stack.coordinator)), base_url="http://test")
     client = anthropic.AsyncAnthropic(base_url="http://test", api_key="none", http_client=http)
-    turns: Any = CHAT["messages"]
+    asked: Any = {"model": "up/ok", "max_tokens": 9, "messages": CHAT["messages"]}
+    asked["extra_body"] = {"orchestrator": {"cache": {"ttl_s": 60}}}
     for _ in range(2):
-        message = await client.messages.create(model="up/ok", max_tokens=9, messages=turns, temperature=0)
+        message = await client.messages.create(**asked)
         (block,) = message.content
         assert ("text", "alpha beta gamma") == (block.type, getattr(block, "text", None))
-        async with client.messages.stream(model="up/ok", max_tokens=9, messages=turns, temperature=0) as stream:
+        async with client.messages.stream(**asked) as stream:
             assert "alpha beta gamma" == "".join([text async for text in stream.text_stream])
             assert HIT == stream.response.headers["x-orchestrator-cache"]
     await client.close()

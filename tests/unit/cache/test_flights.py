@@ -199,6 +199,27 @@ async def test_the_first_may_leave(flights: Flights, up: Up) -> None:
     assert 3 == up.calls
 
 
+@pytest.mark.parametrize("end", [ValueError("a bug"), reply()])
+async def test_a_call_that_ends_while_it_is_cancelled(flights: Flights, up: Up, end: Any) -> None:
+    """Has nobody left to tell; an answer is kept all the same."""
+
+    async def call(_sink: Sink | None) -> Made:
+        try:
+            return await up.call("alone", None)
+        except asyncio.CancelledError:
+            if isinstance(end, Exception):
+                raise end from None
+            return Made(Answer(end, report("alone"), "first", "p", "m"), {})
+
+    alone = asyncio.ensure_future(flights.answer(Ask("p/m", Request({}), None, "alone"), TERMS, None, call))
+    await settle()
+    alone.cancel()
+    assert isinstance(*await asyncio.gather(alone, return_exceptions=True), asyncio.CancelledError)
+    up.say(reply("anew"))
+    later = await Caller(flights, "later", up).task
+    assert ("miss" if isinstance(end, Exception) else "hit") == later.answer.report["cache"]
+
+
 async def test_who_leaves_before_the_call_does_not_make_it(up: Up) -> None:
     """While the store is asked, the next one takes its place: a request that has ended calls nobody."""
 

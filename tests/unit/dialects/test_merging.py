@@ -95,10 +95,19 @@ def test_several_choices_and_what_stands_beside_them() -> None:
     assert [["a", "b"], ["x", "y"]] == [[t["token"] for t in c["logprobs"]["content"]] for c in body["choices"]]
 
 
+def test_lists_of_plain_values() -> None:
+    """Are put together, too."""
+    assert {"tags": [1, 2, 3]} == {"tags": message({"tags": [1, 2]}, {"tags": [3]})["tags"]}
+
+
 def test_what_has_no_place_in_a_whole_answer() -> None:
     """An event of Anthropic's: rather none than half of it. What stands at the end has its place."""
     event = {"event": {"type": "content_block_start", "index": 1}}
     assert None is merged(chunk({"content": "a"}), chunk({}, anthropic=event))
+    adding = Merging()
+    for one in (chunk({"content": "x" * merging.REDUCE_BYTES}, anthropic=event), chunk({"content": "a"})):
+        adding.add([one])
+    assert None is adding.body(finish("stop"))
     body = merged(chunk({"content": "a"}), end=finish("stop", anthropic={"stop_reason": "end_turn"}))
     assert body is not None
     assert {"stop_reason": "end_turn"} == body["anthropic"]
