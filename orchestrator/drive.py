@@ -89,12 +89,12 @@ class Record:
     end_s: float | None = None
     outcome: Reply | Finish | Failure | None = None
     """None: still running, or, with `end_s` set, cancelled because another won."""
-    extra: bool = False
-    """Whether it is a hedge."""
     input_tokens: int = 0
     """Of its request, estimated."""
     opened: bool = False
     """Whether its first token has come; streams only."""
+    extra: bool = False
+    """Whether it is a hedge."""
     _chunks: int = 0
     _bytes: int = 0
     """Of the chunks after the first, which also says whose turn it is."""
