@@ -9,6 +9,7 @@ OrchestratorError
 ├── CallFailed           a request that got no answer; `.failure` says why, `.retryable` whether trying again helps
 ├── InvalidObject        an answer that is not the object that was asked for; `.text` has it, `.errors` what is wrong
 ├── NoApplication        there is no running application to connect to
+├── LedgerFailed         the ledger's database cannot be read or written
 └── ToolError            raised by functions that models call: the model is told
 """
 
@@ -147,6 +148,16 @@ class NoApplication(OrchestratorError):
     @property
     def retryable(self) -> bool:
         """See `OrchestratorError.retryable`: it may be starting."""
+        return True
+
+
+class LedgerFailed(OrchestratorError):
+    """The ledger's database cannot be read or written; the message says why. Never with its password."""
+
+    # Another schema stays, but a full disk, a lock or a database that is away may pass.
+    @property
+    def retryable(self) -> bool:
+        """See `OrchestratorError.retryable`."""
         return True
 
 
