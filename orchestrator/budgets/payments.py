@@ -1,0 +1,67 @@
+"""Which budgets a request pays into: that of the caller's key, of its user, and of the experiment that it asks for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from orchestrator.accounting import Asked
+from orchestrator.config.settings import Budgets, Config
+from orchestrator.money import units_of
+from orchestrator.routes import Route
+
+_PERIODS = {"total": "", "month": "@%Y-%m", "day": "@%Y-%m-%d"}
+
+
+class Payment(NamedTuple):
+    """One budget that a request pays into."""
+
+    account: str
+    """`key:NAME`, `user:NAME` or `experiment:USER:EXPERIMENT`, with the period behind an `@`: a new one starts from 0."""
+    limit: int
+    """In units (`orchestrator.money`)."""
+
+
+def payments_of(asked: Asked) -> list[Payment]:
+    """All of them, in an order that is the same for all requests. Periods are UTC's."""
+    ask, config = asked.ask, asked.config
+    budgets, caller = config.budgets, ask.caller
+    period = "" if budgets.period == "total" else time.strftime(_PERIODS[budgets.period], time.gmtime(asked.at_s))
+    payments: list[Payment] = []
+    if caller is not None and caller.budget_usd is not None:
+        payments.append(Payment(f"key:{caller.name}{period}", units_of(caller.budget_usd)))
+    if ask.user is not None and (limit_usd := user_limit_usd(budgets, ask.user)) is not None:
+        payments.append(Payment(f"user:{ask.user}{period}", units_of(limit_usd)))
+    for experiment in _experiments(asked.route):
+        if (limit_usd := experiment_limit_usd(config, experiment)) is not None:
+            payments.append(Payment(f"experiment:{experiment}", units_of(limit_usd)))
+    return payments
+
+
+def named(account: str) -> str:
+    """An account for people: `the budget of the key 'john' for 2026-11`."""
+    what, _, name = account.partition(":")
+    name, _, period = name.partition("@") if what != "experiment" else (name, "", "")
+    return f"the budget of the {what} '{name[:200]}'" + (f" for {period}" if period else "")
+
+
+def user_limit_usd(budgets: Budgets, user: str) -> float | None:
+    """What a user may spend in a period; None: as much as it likes."""
+    return budgets.users.get(user, budgets.users.get("*"))
+
+
+def experiment_limit_usd(config: Config, experiment: str) -> float | None:
+    """What an experiment (`USER:EXPERIMENT`) may spend altogether: what it says itself, and no more than the platform allows."""
+    tier = config.experiments.get(experiment)
+    limits = (None if tier is None else tier.budget_usd, config.budgets.experiments)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _experiments(route: Route) -> Iterator[str]:
+    """Those that a route goes through. They are members of no tiers, but a request's own choice may name several."""
+    if route.selector.startswith("user:"):
+        yield route.selector[5:]
+    elif not route.selector:
+        found = {one.selector for one in route.members if isinstance(one, Route)}
+        yield from sorted(one[5:] for one in found if one.startswith("user:"))
