@@ -205,4 +205,3 @@ class Accounts:
                 {"account": name, "limit": account.limit, "spent": account.spent, "leased": leased, "left": left}
             )
         return rows
-

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Protocol
 
 from orchestrator.errors import Denied
 
@@ -21,11 +21,10 @@ MOST_AHEAD = 1 << 40
 """About 110 USD: what is wanted doubles up to here while leases are used up fast."""
 
 
-class Settled(NamedTuple):
-    """What goes to the ledger with one batch: units by account."""
+class Tell(Protocol):
+    """Tells the ledger with the next batch of records (`orchestrator.ledger.recorder.Recorder.settle`)."""
 
-    spent: Mapping[str, int] = {}
-    returned: Mapping[str, int] = {}
+    def __call__(self, account: str, *, spent: int = 0, returned: int = 0) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -45,17 +44,14 @@ class Lease:
 
     account: str
     limit: int
+    tell: Tell
     held: int = 0
     """Leased, and neither spent nor given back. Below `reserved` where an answer has cost more than was thought possible."""
     reserved: int = 0
     running: int = 0
     """Requests that have begun and not ended."""
-    spent: int = 0
-    """That no batch has told yet."""
-    returned: int = 0
-    """The same."""
     unacknowledged: int = 0
-    """Of both, told or not."""
+    """What was spent and given back without the ledger's having acknowledged it."""
     left: int = 0
     """Of the whole budget, when the ledger last said so."""
     scarce: bool = False
@@ -98,8 +94,7 @@ class Lease:
         self.running -= 1
         self.reserved -= reserved
         self.held -= cost
-        self.spent += cost
-        self.unacknowledged += cost
+        self._tell(cost, 0)
         self.serve()
 
     def serve(self, *, out_of_turn: bool = False) -> None:
@@ -125,8 +120,12 @@ class Lease:
         """Returns what is free; harmless where nothing is."""
         if units > 0:
             self.held -= units
-            self.returned += units
-            self.unacknowledged += units
+            self._tell(0, units)
+
+    def _tell(self, spent: int, returned: int) -> None:
+        if spent or returned:
+            self.unacknowledged += spent + returned
+            self.tell(self.account, spent=spent, returned=returned)
 
     def lend_back(self) -> int:
         """For a question: what is kept when all that is free is handed in with it."""

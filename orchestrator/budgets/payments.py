@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,6 +12,9 @@ from orchestrator.config.settings import Budgets, Config
 from orchestrator.money import units_of
 from orchestrator.routes import Route
 
+LONGEST = 200
+"""Characters of a user's name: those that begin alike up to there share a budget."""
+_PERIOD = re.compile(r"@(\d{4}-\d\d(?:-\d\d)?)$")
 _PERIODS = {"total": "", "month": "@%Y-%m", "day": "@%Y-%m-%d"}
 
 
@@ -32,18 +36,20 @@ def payments_of(asked: Asked) -> list[Payment]:
     if caller is not None and caller.budget_usd is not None:
         payments.append(Payment(f"key:{caller.name}{period}", units_of(caller.budget_usd)))
     if ask.user is not None and (limit_usd := user_limit_usd(budgets, ask.user)) is not None:
-        payments.append(Payment(f"user:{ask.user}{period}", units_of(limit_usd)))
-    for experiment in _experiments(asked.route):
-        if (limit_usd := experiment_limit_usd(config, experiment)) is not None:
-            payments.append(Payment(f"experiment:{experiment}", units_of(limit_usd)))
+        # Requests may say who they are for, and databases have no place for a zero character.
+        user = ask.user[:LONGEST].replace("\0", "")
+        payments.append(Payment(f"user:{user}{period}", units_of(limit_usd)))
+    limits = ((experiment, experiment_limit_usd(config, experiment)) for experiment in _experiments(asked.route))
+    payments += (Payment(f"experiment:{name}", units_of(limit)) for name, limit in limits if limit is not None)
     return payments
 
 
 def named(account: str) -> str:
     """An account for people: `the budget of the key 'john' for 2026-11`."""
     what, _, name = account.partition(":")
-    name, _, period = name.partition("@") if what != "experiment" else (name, "", "")
-    return f"the budget of the {what} '{name[:200]}'" + (f" for {period}" if period else "")
+    found = None if what == "experiment" else _PERIOD.search(name)
+    who, period = (name, "") if found is None else (name[: found.start()], f" for {found[1]}")
+    return f"the budget of the {what} '{who}'{period}"
 
 
 def user_limit_usd(budgets: Budgets, user: str) -> float | None:
@@ -52,7 +58,7 @@ def user_limit_usd(budgets: Budgets, user: str) -> float | None:
 
 
 def experiment_limit_usd(config: Config, experiment: str) -> float | None:
-    """What an experiment (`USER:EXPERIMENT`) may spend altogether: what it says itself, and no more than the platform allows."""
+    """What an experiment (`USER:EXPERIMENT`) may spend altogether: what it says, and no more than the platform allows."""
     tier = config.experiments.get(experiment)
     limits = (None if tier is None else tier.budget_usd, config.budgets.experiments)
     return min((limit for limit in limits if limit is not None), default=None)

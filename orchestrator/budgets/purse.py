@@ -14,13 +14,12 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
-from uuid import uuid4
 
 from orchestrator.accounting import Asked, Ended
 from orchestrator.budgets.accounts import Answer, Ask, Granted
-from orchestrator.budgets.leases import Lease, Settled, Waiter
+from orchestrator.budgets.leases import Lease, Tell, Waiter
 from orchestrator.budgets.payments import Payment, named, payments_of
 from orchestrator.budgets.worst import worst_of
 from orchestrator.errors import Denied, LedgerFailed
@@ -53,18 +52,13 @@ class Bank(Protocol):
 class Purse:
     """`orchestrator.accounting.Allowing` of one process. Belongs to one event loop."""
 
-    def __init__(
-        self, bank: Bank, writer: str | None = None, *, nudge: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
-        """`nudge` is called when there is something to `take`."""
-        self.writer = writer or uuid4().hex
+    def __init__(self, bank: Bank, writer: str, tell: Tell, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`writer` is the name that `tell` tells the ledger by; what that has acknowledged, `acknowledged` is to be told."""
+        self.writer = writer
         self._bank = bank
-        self._nudge = nudge
+        self._tell = tell
         self._clock = clock
         self._leases: dict[str, Lease] = {}
-        self._changed: set[Lease] = set()
-        """With something to tell."""
         self._number = 0
         self._sweeping: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,17 +84,17 @@ class Purse:
                     self._ask(lease, self._ahead(lease, units))
         else:
             await self._in_turn(leases, units, config.budgets.wait_s)
-        return Reserved(self, leases, units, priced=worst.unpriced is None)
+        return Reserved(leases, units, priced=worst.unpriced is None)
 
     def _lease(self, payment: Payment) -> Lease:
         lease = self._leases.get(payment.account)
         if lease is None:
-            lease = self._leases[payment.account] = Lease(payment.account, payment.limit)
+            lease = self._leases[payment.account] = Lease(payment.account, payment.limit, self._tell)
             self._sweeping = self._sweeping or asyncio.ensure_future(self._sweep_on())
         elif lease.limit != payment.limit:
             # What was leased under another limit goes back, so that the new one holds for the next request.
             lease.limit = payment.limit
-            self._return(lease, lease.free)
+            lease.give_back(lease.free)
         return lease
 
     def _without_price(self, model: str, budget: str, *, refused: bool) -> None:
@@ -123,7 +117,7 @@ class Purse:
                 taken.append(lease)
         except BaseException:
             for lease in taken:
-                self.settle(lease, units, 0)
+                lease.settle(units, 0)
             raise
 
     async def _wait(self, lease: Lease, units: int, until_s: float) -> None:
@@ -150,7 +144,7 @@ class Purse:
         """Its caller has left, or it has waited long enough."""
         if not waiter.granted.cancel():
             if waiter.granted.exception() is None:
-                self.settle(lease, waiter.units, 0)
+                lease.settle(waiter.units, 0)
             return
         first = lease.waiting[0] is waiter
         lease.waiting.remove(waiter)
@@ -171,40 +165,11 @@ class Purse:
         what = f"{named(lease.account)} cannot be looked at now: the ledger does not answer"
         return Denied(503, "ledger_unavailable", what, AWAY_RETRY_S)
 
-    def settle(self, lease: Lease, reserved: int, cost: int) -> None:
-        """A request has ended that had reserved so much, and has cost so much."""
-        lease.settle(reserved, cost)
-        self._told(lease)
-
-    def _return(self, lease: Lease, units: int) -> None:
-        lease.give_back(units)
-        self._told(lease)
-
-    def _told(self, lease: Lease) -> None:
-        if lease.spent or lease.returned:
-            self._changed.add(lease)
-            self._nudge()
-
-    # What goes to the ledger with the records of requests, and comes back acknowledged.
-
-    def take(self) -> Settled:
-        """What has been spent and given back since the last time; to be told in one batch, again until it is acknowledged."""
-        changed, self._changed = self._changed, set()
-        settled = Settled(
-            {lease.account: lease.spent for lease in changed if lease.spent},
-            {lease.account: lease.returned for lease in changed if lease.returned},
-        )
-        for lease in changed:
-            lease.spent = lease.returned = 0
-        return settled
-
-    def acknowledged(self, settled: Settled) -> None:
-        """The ledger has it on disk."""
+    def acknowledged(self, *settled: Mapping[str, int]) -> None:
+        """The ledger has on disk what it was told: units that were spent or given back, by account."""
         for booked in settled:
             for account, units in booked.items():
                 self._leases[account].unacknowledged -= units
-
-    # How the ledger is asked.
 
     def _ask(self, lease: Lease, asking: Coroutine[Any, Any, None]) -> None:
         lease.asking = task = asyncio.ensure_future(asking)
@@ -277,7 +242,6 @@ class Purse:
             lease.refuse(answer.left, lambda units: self._denied(lease, units))
             lease.scarce = True
         lease.serve()
-        self._told(lease)
         return answer
 
     async def _sweep_on(self) -> None:
@@ -290,7 +254,7 @@ class Purse:
         time. Forgets budgets that nobody pays into."""
         for account, lease in tuple(self._leases.items()):
             if lease.asking is None:
-                self._return(lease, lease.free - 2 * lease.used)
+                lease.give_back(lease.free - 2 * lease.used)
                 if lease.unsure:
                     self._ask(lease, self._reconcile(lease))
             lease.used = 0
@@ -303,7 +267,7 @@ class Purse:
         return None if lease is None else usd_of(lease.left)
 
     async def aclose(self) -> None:
-        """Asks nobody any more, and has all that is free given back: what is to be told is there to `take`."""
+        """Asks nobody any more, and has all that is free given back: the last batch of records tells of it."""
         self._closed = True
         self.sweep()
         if self._tasks:
@@ -315,16 +279,15 @@ class Purse:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._sweeping = None
         for lease in self._leases.values():
-            self._return(lease, lease.free)
+            lease.give_back(lease.free)
 
 
 class Reserved:
     """`orchestrator.accounting.Allowance`: the worst case of one request, in every budget that it pays into."""
 
-    __slots__ = ("_leases", "_priced", "_purse", "_units")
+    __slots__ = ("_leases", "_priced", "_units")
 
-    def __init__(self, purse: Purse, leases: Sequence[Lease], units: int, *, priced: bool) -> None:
-        self._purse = purse
+    def __init__(self, leases: Sequence[Lease], units: int, *, priced: bool) -> None:
         self._leases = leases
         self._units = units
         self._priced = priced
@@ -333,7 +296,7 @@ class Reserved:
         """See `Allowance`."""
         cost = 0 if ended is None else self._cost(ended.report)
         for lease in self._leases:
-            self._purse.settle(lease, self._units, cost)
+            lease.settle(self._units, cost)
 
     def _cost(self, report: Json) -> int:
         """What is known of it. What is not known is the worst case where there are prices, and else nothing."""

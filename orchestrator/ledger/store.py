@@ -47,7 +47,9 @@ class Store:
 
     def __init__(self, url: str) -> None:
         """`url` is `sqlite:///PATH` or `postgresql://…`."""
-        parsed = make_url(url)
+        # A file's path may hold whatever a path may hold.
+        path = url.removeprefix("sqlite:///")
+        parsed = make_url(url) if path == url else URL.create("sqlite", database=path)
         self.name = parsed.render_as_string(hide_password=True)
         """As it may be shown."""
         self.engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)

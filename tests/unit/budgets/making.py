@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -71,7 +72,9 @@ class Replica:
     """A coordinator's purse, and what posts its batches."""
 
     def __init__(self, lending: Lending, name: str, *, every_s: float = 0.03, post_s: float = 0.005) -> None:
-        self.purse = Purse(self, name, clock=asyncio.get_running_loop().time)
+        self._spent: Counter[str] = Counter()
+        self._returned: Counter[str] = Counter()
+        self.purse = Purse(self, name, self._tell, clock=asyncio.get_running_loop().time)
         self.dead = self.closed = False
         self._lending = lending
         self._every_s, self._post_s = every_s, post_s
@@ -84,12 +87,17 @@ class Replica:
 
     async def post(self) -> None:
         """One batch."""
-        settled = self.purse.take()
-        if settled.spent or settled.returned:
+        spent, self._spent = self._spent, Counter()
+        returned, self._returned = self._returned, Counter()
+        if spent or returned:
             await asyncio.sleep(self._post_s)
-            self._lending.settled(self.purse.writer, settled.spent, settled.returned)
+            self._lending.settled(self.purse.writer, +spent, +returned)
             await asyncio.sleep(self._post_s)
-            self.purse.acknowledged(settled)
+            self.purse.acknowledged(+spent, +returned)
+
+    def _tell(self, account: str, *, spent: int = 0, returned: int = 0) -> None:
+        self._spent[account] += spent
+        self._returned[account] += returned
 
     async def lease(self, ask: Question, wait_s: float) -> Answer:
         """The line to the ledger, while it lives."""
