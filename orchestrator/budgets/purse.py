@@ -24,7 +24,6 @@ from orchestrator.budgets.payments import Payment, named, payments_of
 from orchestrator.budgets.worst import worst_of
 from orchestrator.errors import Denied, LedgerFailed
 from orchestrator.money import GRID, units_of, usd_of
-from orchestrator.report import may_cost
 from orchestrator.types import Json
 
 SWEEP_S = 1.0
@@ -71,7 +70,7 @@ class Purse:
         if not (payments := payments_of(asked)):
             return None
         config = asked.config
-        worst = worst_of(asked.route, asked.ask.request, config, config.prices)
+        worst = worst_of(asked.route, asked.ask.request, config)
         if worst.unpriced is not None:
             self._without_price(worst.unpriced, named(payments[0].account), refused=config.budgets.unpriced == "refuse")
         units = math.ceil(worst.usd * GRID)
@@ -302,11 +301,9 @@ class Reserved:
         """What is known of it. What is not known is the worst case where there are prices, and else nothing."""
         if (cost_usd := report["cost_usd"]) is not None:
             return units_of(cost_usd)
-        attempts = report["attempts"]
-        known = sum(units_of(one["cost_usd"]) for one in attempts if one["cost_usd"] is not None)
-        if self._priced and any(one["cost_usd"] is None and may_cost(one["outcome"]) for one in attempts):
-            return max(known, self._units)
-        return known
+        costs = (one["cost_usd"] for one in report["attempts"])
+        known = sum(units_of(one) for one in costs if one is not None)
+        return max(known, self._units) if self._priced else known
 
 
 def _usd(units: int) -> str:

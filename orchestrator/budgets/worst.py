@@ -9,7 +9,8 @@ that costs is that the end of a budget is refused to a request whose fallbacks t
 - A race or hedge of streams stops all but the first to open, which may then be cut: those that were stopped are asked again.
 - Whoever goes on with a stream that was cut may be given the text so far, and a judge or a model that merges is given all
   answers: their input is longer by as many tokens as those may have written.
-- Retries of a call are not counted: a call is tried again only after a refusal or an error, which bill nothing.
+- A try that broke off before the first token may be billed for its input (`orchestrator.report`), and is made again: each
+  retry counts for that, and one more for a pool that was lost.
 
 The input is bounded by the request's length (`orchestrator.pricing.cost.worst_case_usd`), the output by what the request says,
 else by what the model can write, else by `budgets.max_tokens`, which is a guess: a model that writes more is booked as it is.
@@ -18,12 +19,11 @@ else by what the model can write, else by `budgets.max_tokens`, which is a guess
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from orchestrator.config.settings import Config, Provider, Strategy
 from orchestrator.dialects.anthropic_request import default_tokens
 from orchestrator.pricing.cost import worst_case_usd
-from orchestrator.pricing.price import Price
 from orchestrator.routes import Candidate, Route
 from orchestrator.strategies import with_params
 from orchestrator.types import Request
@@ -31,14 +31,6 @@ from orchestrator.types import Request
 _LIMITS = ("max_completion_tokens", "max_tokens")
 JUDGING_TOKENS = 250
 """What a judge or a merging model is told beside the answers."""
-
-
-class Prices(Protocol):
-    """What is known of prices (`orchestrator.pricing`)."""
-
-    def of(self, provider: str, model: str) -> Price | None:
-        """None: not known."""
-        ...
 
 
 class Worst(NamedTuple):
@@ -59,12 +51,12 @@ class Worst(NamedTuple):
         return Worst(self.usd * count, self.tokens * count, self.unpriced)
 
 
-def worst_of(route: Route, request: Request, config: Config, prices: Prices, more_input: int = 0) -> Worst:
+def worst_of(route: Route, request: Request, config: Config, more_input: int = 0) -> Worst:
     """The worst case of a request by this route. `more_input`: tokens that its input may have beyond what it says."""
     strategy = route.strategy
     if strategy.params or strategy.override:
         request = request._replace(body=with_params(strategy, request.body))
-    return _WAYS.get(strategy.name, _in_order)(_Case(route, request, config, prices, more_input))
+    return _WAYS.get(strategy.name, _in_order)(_Case(route, request, config, more_input))
 
 
 class _Case(NamedTuple):
@@ -73,15 +65,14 @@ class _Case(NamedTuple):
     route: Route
     request: Request
     config: Config
-    prices: Prices
     more_input: int
 
     def member(self, member: Candidate | Route, more_input: int = 0, request: Request | None = None) -> Worst:
         """One call of a member."""
         request, more = request or self.request, self.more_input + more_input
         if isinstance(member, Route):
-            return worst_of(member, request, self.config, self.prices, more)
-        return _call(member, request, self.config, self.prices, more)
+            return worst_of(member, request, self.config, more)
+        return _call(member, request, self.config, more)
 
     def sum(self, members: Sequence[Candidate | Route], more_input: int = 0) -> Worst:
         """One call of each."""
@@ -154,7 +145,7 @@ _WAYS = {
 """All others ask one member after the other."""
 
 
-def _call(candidate: Candidate, request: Request, config: Config, prices: Prices, more_input: int) -> Worst:
+def _call(candidate: Candidate, request: Request, config: Config, more_input: int) -> Worst:
     """One call of one model."""
     provider = config.providers[candidate.provider]
     # What is meant for this provider alone goes over the rest, and reaches it as it stands.
@@ -163,9 +154,10 @@ def _call(candidate: Candidate, request: Request, config: Config, prices: Prices
         told = {field: own[field] for field in (*_LIMITS, "n") if field in own}
         request = request._replace(body={**request.body, **told}) if told else request
     tokens = _most_tokens(provider, candidate.model, request, config)
-    price = prices.of(candidate.provider, candidate.model)
+    price = config.prices.of(candidate.provider, candidate.model)
     if price is None:
         return Worst(0.0, tokens, str(candidate))
+    more_input += provider.retry.attempts * request.input_tokens
     return Worst(worst_case_usd(price, request, max_tokens=tokens, more_input=more_input), tokens)
 
 

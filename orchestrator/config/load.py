@@ -17,6 +17,7 @@ from orchestrator.config import schema
 from orchestrator.config.aliases import read_aliases
 from orchestrator.config.document import MAX_BYTES, Document, TooManyProblems, near
 from orchestrator.config.ledger import read_ledger
+from orchestrator.config.pricing import read_prices
 from orchestrator.config.provider import PROBE_S, Unavailable, read_provider
 from orchestrator.config.sections import read_section
 from orchestrator.config.settings import Budgets, Config, Provider, Rollout, Server, Tier
@@ -27,7 +28,6 @@ from orchestrator.errors import ConfigError
 
 _ROOT = {"providers", "aliases", "tiers", "users", "rollout", "pricing", "ledger", "budgets", "cache", "server"}
 _PLANNED: dict[str, type] = {
-    "pricing": schema.Pricing,
     "cache": schema.Cache,
 }
 
@@ -171,6 +171,7 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
         users_folder,
         read_section(document, ("rollout",), Rollout, root.get("rollout")) or Rollout(),
         document.source,
+        prices=read_prices(document, root.get("pricing"), folder, providers, set(named)),
         ledger=read_ledger(document, root.get("ledger"), folder),
         budgets=_read_budgets(document, root.get("budgets"), with_ledger=with_ledger),
     )

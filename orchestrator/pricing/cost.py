@@ -14,15 +14,15 @@ from orchestrator.types import Json, Request, Usage
 
 MTOK = 1_000_000
 IMAGE_TOKENS = 5_000
-"""The most that one image counts for, where its model's price does not say. The largest that is documented: 4,784 (Claude since
-4.7, platform.claude.com/docs/en/build-with-claude/vision), 3,779 (GPT-5 mini) and 1,445 (GPT-4o,
-developers.openai.com/api/docs/guides/images-vision); all 2026-11-25."""
+"""The most that one image counts for, where its model's price does not say. The largest that is documented: 4,784 (Claude
+since 4.7, platform.claude.com/docs/en/build-with-claude/vision), 3,779 (GPT-5 mini) and 1,445 (GPT-4o,
+developers.openai.com/api/docs/guides/images-vision)."""
 AROUND_TOKENS = 100
-"""What a provider's template puts around all messages. (Around each one, the body's JSON has more characters than any template
-has tokens.)"""
+"""What a provider's template puts around all messages. (Around each one, the body's JSON has more characters than any
+template has tokens.)"""
 TOOLS_TOKENS = 1_000
 """What a provider adds where there are tools: 313 to 804 tokens with Claude
-(platform.claude.com/docs/en/agents-and-tools/tool-use/overview, 2026-11-25)."""
+(platform.claude.com/docs/en/agents-and-tools/tool-use/overview)."""
 
 
 def _rates(price: Price, input_tokens: int) -> Price | Tier:
@@ -62,7 +62,9 @@ def cost_of(price: Price, usage: Usage) -> float:
 
 
 def is_certain(price: Price, usage: Usage) -> bool:
-    """Whether all that was used has a price: what was read from a cache, or written to one, may have none of its own."""
+    """Whether that is what it cost: the price is one, and what was read from a cache or written to one has its own."""
+    if price.varies:
+        return False
     if not usage.cached_tokens and not usage.cache_write_tokens:
         return True
     rates = _rates(price, usage.input_tokens)
@@ -85,7 +87,7 @@ def worst_case_usd(price: Price, request: Request, *, max_tokens: int, more_inpu
     tokens += more_input
     choices = request.body.get("n")
     n = choices if isinstance(choices, int) and choices > 1 else 1
-    reached = (price, *(tier for tier in price.tiers if tier.above_input_tokens < tokens))
+    reached: tuple[Price | Tier, ...] = (price, *(tier for tier in price.tiers if tier.above_input_tokens < tokens))
     input_rate = max(_dearest_input(rates, an_hour=an_hour) for rates in reached)
     output_rate = max(price.reasoning_per_mtok_usd or 0.0, *(rates.output_per_mtok_usd for rates in reached))
     usd = (tokens * input_rate + n * max_tokens * output_rate) / MTOK

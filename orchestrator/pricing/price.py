@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
-    """Other rates for longer inputs: all of a call's tokens are billed by them, its output too. Each part means what it does in
-    `Price`.
+    """Other rates for longer inputs: all of a call's tokens are billed by them, its output too. Each part means what it does
+    in `Price`.
 
     Sources: ai.google.dev/gemini-api/docs/pricing, platform.claude.com/docs/en/about-claude/pricing#long-context-pricing,
     developers.openai.com/api/docs/pricing.
@@ -48,7 +48,9 @@ class Price:
     """A call by itself; None: nothing."""
     tiers: tuple[Tier, ...] = ()
     """By `above_input_tokens`, the lowest first."""
+    varies: bool = False
+    """Whether it is the highest of several, such as those of the hours of a day: costs by it are estimates."""
     source: str = ""
-    """Where it stands: an address, `overrides`, and what was in between if it is second hand."""
+    """Where it stands: an address, with what was in between if it is second hand; or `overrides`."""
     date: str = ""
-    """When it was read there (ISO 8601); empty: not known."""
+    """The day it was read there (ISO 8601); empty: not known."""

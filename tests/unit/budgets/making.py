@@ -14,8 +14,9 @@ from orchestrator.budgets.accounts import Ask as Question
 from orchestrator.budgets.lending import Lending
 from orchestrator.budgets.purse import Purse
 from orchestrator.callers import Caller
-from orchestrator.config.settings import Budgets, Config, Provider, Strategy, Tier
+from orchestrator.config.settings import Budgets, Config, Provider, Retry, Strategy, Tier
 from orchestrator.errors import LedgerFailed
+from orchestrator.pricing.book import Prices
 from orchestrator.pricing.price import Price
 from orchestrator.routes import Candidate, Route
 from orchestrator.types import Failure, FailureKind, Request
@@ -24,24 +25,15 @@ PRICE = Price(input_per_mtok_usd=0.0, output_per_mtok_usd=1.0)
 """A cent for 10,000 tokens that are written."""
 
 
-class Prices:
-    """Prices by `provider/model`."""
-
-    def __init__(self, prices: Mapping[str, Price]) -> None:
-        self._prices = prices
-
-    def of(self, provider: str, model: str) -> Price | None:
-        return self._prices.get(f"{provider}/{model}")
-
-
-class Priced(Config):
-    """A configuration with prices of its own."""
-
-    prices: Any = Prices({"p/m": PRICE})
-
-
 def config(budgets: Budgets | None = None, experiments: Mapping[str, Tier] | None = None) -> Config:
-    return Priced({"p": Provider("p")}, {}, budgets=budgets or Budgets(), experiments=experiments or {})
+    retry = Retry(attempts=1)
+    return Config(
+        {"p": Provider("p", retry=retry)},
+        {},
+        budgets=budgets or Budgets(),
+        experiments=experiments or {},
+        prices=Prices({"p/m": PRICE, "p/free": Price(input_per_mtok_usd=0.0, output_per_mtok_usd=0.0)}),
+    )
 
 
 def asked(
