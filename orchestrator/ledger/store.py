@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError, TimeoutError
 
 from orchestrator.errors import LedgerFailed
 from orchestrator.ledger import tables
@@ -54,6 +54,13 @@ class Store:
         """As it may be shown."""
         self.engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
         self._insert: Any = sqlite.insert if self.engine.dialect.name == "sqlite" else postgresql.insert
+        mark = "?" if self.engine.dialect.name == "sqlite" else "%s"
+        # Rows as they are: SQLAlchemy's own inserts look at each value, and take 34 us of CPU a request for 16.
+        self._inserts = {
+            table: f"INSERT INTO {table.name} ({', '.join(table.c.keys())}) "  # noqa: S608 - names of our own
+            f"VALUES ({', '.join(mark for _ in table.c)})"
+            for table in tables.FORGOTTEN
+        }
         self._migrated = False
 
     def write(self, batch: Batch) -> None:
@@ -82,7 +89,7 @@ class Store:
     def _write(self, connection: Connection, batch: Batch) -> None:
         for table, rows in _rows(batch.records).items():
             if rows:
-                connection.execute(table.insert(), rows)
+                connection.exec_driver_sql(self._inserts[table], rows)
         for account, units in sorted(batch.spent.items()):
             self._spend(connection, account, units)
         gone = Counter(batch.spent)
@@ -222,7 +229,8 @@ class Store:
             yield
         except SQLAlchemyError as error:
             why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            raise LedgerFailed(f"{self.name}: {why}") from None
+            passes = isinstance(error, OperationalError | InterfaceError | TimeoutError)
+            raise LedgerFailed(f"{self.name}: {why}", passes) from None
 
     def _migrate(self) -> None:
         while not self._migrated:
@@ -234,7 +242,8 @@ class Store:
                 if version > len(tables.STEPS):
                     raise LedgerFailed(
                         f"{self.name}: its schema has version {version}, and this program knows {len(tables.STEPS)}: "
-                        "a newer one has been here; use that, or another database"
+                        "a newer one has been here; use that, or another database",
+                        passes=False,
                     )
                 if version == len(tables.STEPS):
                     self._migrated = True
@@ -281,19 +290,13 @@ def _take(connection: Connection, writer: str, account: str, units: int) -> None
     connection.execute(mine.values(units=left))
 
 
-def _rows(records: Iterable[RequestRecord]) -> dict[Table, list[dict[str, Any]]]:
-    requests: list[dict[str, Any]] = []
-    attempts: list[dict[str, Any]] = []
-    arms: list[dict[str, Any]] = []
+def _rows(records: Iterable[RequestRecord]) -> dict[Table, list[tuple[Any, ...]]]:
+    """The rows of each table, in the order of its columns."""
+    requests: list[tuple[Any, ...]] = []
+    attempts: list[tuple[Any, ...]] = []
+    arms: list[tuple[Any, ...]] = []
     for record in records:
-        row = record._asdict()
-        row["user_name"], row["key_name"] = row.pop("user"), row.pop("key")
-        row["unknown"] = int(record.unknown)
-        row["attempts"] = len(record.attempts)
-        arms += [{"request": record.id, "at_s": record.at_s, **arm._asdict()} for arm in row.pop("arms")]
-        requests.append(row)
-        for number, attempt in enumerate(record.attempts):
-            fields = attempt._asdict()
-            fields["is_estimate"], fields["unknown"] = int(attempt.is_estimate), int(attempt.unknown)
-            attempts.append({"request": record.id, "number": number, "at_s": record.at_s, **fields})
+        requests.append((*record[:-2], len(record.attempts)))
+        attempts += [(record.id, number, record.at_s, *one) for number, one in enumerate(record.attempts)]
+        arms += [(record.id, record.at_s, *arm) for arm in record.arms]
     return {tables.requests: requests, tables.attempts: attempts, tables.arms: arms}

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import BadChoice
+from orchestrator.ledger.asking import BY, Asking, as_csv, asking
 from orchestrator.ledger.records import Batch
-from orchestrator.ledger.spend import BY, Asking, as_csv, asking, spend
+from orchestrator.ledger.spend import spend
 from orchestrator.ledger.store import Store
 from orchestrator.types import Json
 from tests.unit.ledger.making import AT_S, attempt, request

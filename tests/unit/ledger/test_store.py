@@ -64,7 +64,7 @@ def test_a_record_is_kept_whole(store: Store) -> None:
             one._asdict() for one in connection.execute(select(tables.attempts).order_by(tables.attempts.c.number))
         ]
         arms = [one._asdict() for one in connection.execute(select(tables.arms))]
-    expected = made._asdict() | {"user_name": "ada", "key_name": "lab", "attempts": 2, "unknown": 1}
+    expected = made._asdict() | {"user_name": "ada", "key_name": "lab", "attempts": 2}
     del expected["user"], expected["key"], expected["arms"]
     assert expected | {"question": "why?", "answer": "\U0001f600"} == row
     for number, one in enumerate(made.attempts):
@@ -163,14 +163,14 @@ def _version_1(url: str) -> None:
                 first_token_s DOUBLE PRECISION, request_id TEXT NOT NULL, selector TEXT NOT NULL, strategy TEXT NOT NULL,
                 user_name TEXT, key_name TEXT, outcome TEXT NOT NULL, provider TEXT, model TEXT,
                 cost_units BIGINT, known_units BIGINT NOT NULL, estimated_units BIGINT NOT NULL,
-                unknown SMALLINT NOT NULL, attempts BIGINT NOT NULL, input_tokens BIGINT NOT NULL,
-                output_tokens BIGINT NOT NULL)""",
+                unknown BOOLEAN NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
+                attempts BIGINT NOT NULL)""",
             """CREATE TABLE attempts (
                 request TEXT NOT NULL, number BIGINT NOT NULL, at_s DOUBLE PRECISION NOT NULL,
                 provider TEXT NOT NULL, model TEXT NOT NULL, outcome TEXT NOT NULL, status BIGINT,
                 start_s DOUBLE PRECISION NOT NULL, latency_s DOUBLE PRECISION, first_token_s DOUBLE PRECISION,
-                input_tokens BIGINT, output_tokens BIGINT, cost_units BIGINT, is_estimate SMALLINT NOT NULL,
-                unknown SMALLINT NOT NULL, PRIMARY KEY (request, number))""",
+                input_tokens BIGINT, output_tokens BIGINT, cost_units BIGINT, is_estimate BOOLEAN NOT NULL,
+                unknown BOOLEAN NOT NULL, PRIMARY KEY (request, number))""",
             """CREATE TABLE arms (
                 request TEXT NOT NULL, split TEXT NOT NULL, at_s DOUBLE PRECISION NOT NULL, arm TEXT NOT NULL,
                 outcome TEXT NOT NULL, PRIMARY KEY (request, split))""",
@@ -179,7 +179,7 @@ def _version_1(url: str) -> None:
             "INSERT INTO writers VALUES ('w', 3, 1.0)",
             """INSERT INTO requests VALUES (
                 'w-1', 1795000000, 1, NULL, 'asked', 'tier:fast', 'first', 'ada', NULL, 'ok', 'sim', 'chat',
-                500, 500, 0, 0, 1, 10, 20)""",
+                500, 500, 0, false, 10, 20, 1)""",
         ):
             connection.execute(text(statement))
     engine.dispose()
