@@ -5,9 +5,9 @@ lease was asked under. So a coordinator that spends no more than it has leased c
 whenever one of them dies: what it had leased counts as spent (`forfeit`). Only an answer that costs more than
 its worst case was thought to be goes beyond, and is booked as it is.
 
-A lease is generous while there is much left (a share of it for each coordinator) and exactly what is needed when there is not.
-Whoever needs more than there is waits in line while others may still give something back; a smaller need may overtake a larger
-one `OVERTAKEN` times. Amounts are whole steps of the grid (`orchestrator.money`).
+A lease is generous while there is much left (a share of it for each coordinator) and exactly what is needed when there is
+not. Whoever needs more than there is waits in line while others may still give something back; a smaller need may overtake a
+larger one `OVERTAKEN` times. Amounts are whole steps of the grid (`orchestrator.money`).
 
 **Nothing gets lost with an answer.** Each time it asks, a coordinator says what it keeps, and hands in whatever it has leased
 beyond that. It need not know how much that is: what was leased in an answer that never arrived is handed in with it.
@@ -103,8 +103,10 @@ class Accounts:
         return account in self._accounts
 
     def restore(self, account: str, spent: int, leased: Mapping[str, int]) -> None:
-        """Takes an account over from the disk, in the place of what is known of it."""
-        self._accounts[account] = Account(spent, leased=dict(leased))
+        """Takes over from the disk what is spent and leased; who waits goes on waiting."""
+        found = self._accounts.setdefault(account, Account())
+        found.spent = spent
+        found.leased = {one.ask.writer: 0 for one in found.waiting} | dict(leased)
 
     def ask(self, ask: Ask) -> Answer | Waiting:
         """An answer, or a place in line: what comes of it is said by `serve`, to be called after each change."""
@@ -129,6 +131,10 @@ class Accounts:
             account.spent += spent.get(name, 0)
             left = account.leased.get(writer, 0) - spent.get(name, 0) - returned.get(name, 0)
             account.leased[writer] = left
+
+    def limits(self, accounts: Iterable[str]) -> dict[str, int]:
+        """What these budgets are."""
+        return {name: self._accounts[name].limit for name in accounts}
 
     def unwritten(self) -> list[tuple[str, str, int]]:
         """How leases have changed since the last time, by `ask` and `serve`: (writer, account, units). They are to be on disk
@@ -190,10 +196,10 @@ class Accounts:
         account.leased[ask.writer] += units
         self._unwritten[ask.writer, ask.account] += units
 
-    def unspent(self, account: str) -> int:
-        """What of a budget is not spent."""
+    def standing(self, account: str) -> tuple[int, int]:
+        """A budget's limit, and what of it is spent."""
         found = self._accounts[account]
-        return max(0, found.limit - found.spent)
+        return found.limit, found.spent
 
     def rows(self) -> list[dict[str, Any]]:
         """Each account: `account`, `limit`, `spent`, `leased` and `left`, in units."""

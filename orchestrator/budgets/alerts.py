@@ -1,7 +1,7 @@
 """Who is told when a budget is nearly spent: the log, a counter, and a webhook if there is one. Once for each threshold.
 
-That an alert was given stands in the ledger's database, so neither a restart nor a second ledger repeats it; it is written there
-first. A webhook is tried `TRIES` times, beside everything else; its address may hold a secret, and is never said.
+That an alert was given stands in the ledger's database, so neither a restart nor a second ledger repeats it; it is written
+there first. A webhook is tried `TRIES` times, beside everything else; its address may hold a secret, and is never said.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What one coordinator has leased of one budget, and what of that is reserved by requests that run. Synchronous; `purse` asks.
+"""What one coordinator has leased of one budget, and what of that is reserved by requests. Synchronous; `purse` asks.
 
 What is leased is `held`: part of it is reserved by requests, the rest is free. A request that ends is `settled`: what it cost
 leaves the lease, and what it had reserved beyond that is free again. The ledger hears of both with the records of requests

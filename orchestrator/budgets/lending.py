@@ -12,8 +12,11 @@ from typing import NamedTuple
 from orchestrator.budgets.accounts import Accounts, Answer, Ask, Granted, Waiting
 from orchestrator.errors import LedgerFailed
 
-Write = Callable[[Sequence[tuple[str, str, int]]], Awaitable[None]]
-"""Puts changes of leases on disk: (writer, account, units) each. Raises LedgerFailed."""
+Balances = Mapping[str, tuple[int, Mapping[str, int]]]
+"""Account -> what is spent, and what is leased by writer."""
+Write = Callable[[Sequence[tuple[str, str, int]], Mapping[str, int]], Awaitable[Balances]]
+"""Puts changes of leases on disk, (writer, account, units) each, all or none of them. Accounts that would come to more than
+their limit (the second argument) are returned as they are. Raises LedgerFailed."""
 
 
 class _Answered(NamedTuple):
@@ -54,7 +57,8 @@ class Lending:
         """Out of the line, if it is still in it: then the answer is that there was not enough."""
         if (told := self._line.pop(waiting, None)) is not None:
             self.accounts.leave(waiting)
-            told.set_result(Granted(0, self.accounts.unspent(waiting.ask.account), scarce=True))
+            limit, spent = self.accounts.standing(waiting.ask.account)
+            told.set_result(Granted(0, max(0, limit - spent), scarce=True))
             self._serve((waiting.ask.account,))
 
     def settled(self, writer: str, spent: Mapping[str, int], returned: Mapping[str, int]) -> None:
@@ -77,19 +81,27 @@ class Lending:
             while self._answered:
                 answered, self._answered = self._answered, []
                 failure: LedgerFailed | None = None
+                stale: Balances = {}
                 try:
                     if changes := self.accounts.unwritten():
-                        await self._write(changes)
+                        grown = {account for _, account, units in changes if units > 0}
+                        stale = await self._write(changes, self.accounts.limits(grown))
                 except LedgerFailed as error:
                     failure = error
                 for ask, answer, told in answered:
-                    if failure is not None and isinstance(answer, Granted):
+                    given = answer
+                    if isinstance(answer, Granted) and (failure is not None or stale):
                         self.accounts.undo(ask, answer)
+                        # Where another process has leased it, whoever asks again is told how things are now.
+                        given = Granted(0, answer.left, scarce=True)
                     if told.done():
                         continue
                     if failure is None:
-                        told.set_result(answer)
+                        told.set_result(given)
                     else:
                         told.set_exception(failure)
+                for account, (spent, leased) in stale.items():
+                    self.accounts.restore(account, spent, leased)
+                self._serve(stale)
         finally:
             self._writing = None

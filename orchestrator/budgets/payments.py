@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from orchestrator.accounting import Asked
 from orchestrator.config.settings import Budgets, Config
-from orchestrator.money import units_of
+from orchestrator.money import units_of, usd_of
 from orchestrator.routes import Route
+from orchestrator.types import Json
 
 LONGEST = 200
 """Characters of a user's name: those that begin alike up to there share a budget."""
@@ -50,6 +51,18 @@ def named(account: str) -> str:
     found = None if what == "experiment" else _PERIOD.search(name)
     who, period = (name, "") if found is None else (name[: found.start()], f" for {found[1]}")
     return f"the budget of the {what} '{who}'{period}"
+
+
+def shown(row: Mapping[str, Any]) -> Json:
+    """A row of `Accounts.rows` as /admin/budgets has it: in US dollars. A limit that nobody has said since the ledger's
+    process began is not known."""
+    limit = row["limit"] or None
+    amounts = {"limit": limit, "spent": row["spent"], "leased": row["leased"], "left": row["left"] if limit else None}
+    return {
+        "account": row["account"],
+        "budget": named(row["account"]),
+        **{f"{name}_usd": None if units is None else usd_of(units) for name, units in amounts.items()},
+    }
 
 
 def user_limit_usd(budgets: Budgets, user: str) -> float | None:

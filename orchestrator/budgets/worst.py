@@ -1,9 +1,9 @@
 """What a request may cost at the most: the sum over every call that may be made for it.
 
 A sum, for a list of fallbacks too, although they are asked one after the other and most requests make the first call alone.
-The dearest of them alone would not do: a call may fail and be billed all the same (an answer that was cut, or that came too late
-to be waited for), and its successor is billed on top. What is reserved too much is free again when the answer has come; what
-that costs is that the end of a budget is refused to a request whose fallbacks together might go beyond it.
+The dearest of them alone would not do: a call may fail and be billed all the same (an answer that was cut, or that came too
+late to be waited for), and its successor is billed on top. What is reserved too much is free again when the answer has come;
+what that costs is that the end of a budget is refused to a request whose fallbacks together might go beyond it.
 
 - Only one arm of a split is asked: the dearest counts.
 - A race or hedge of streams stops all but the first to open, which may then be cut: those that were stopped are asked again.
@@ -12,8 +12,9 @@ that costs is that the end of a budget is refused to a request whose fallbacks t
 - A try that broke off before the first token may be billed for its input (`orchestrator.report`), and is made again: each
   retry counts for that, and one more for a pool that was lost.
 
-The input is bounded by the request's length (`orchestrator.pricing.cost.worst_case_usd`), the output by what the request says,
-else by what the model can write, else by `budgets.max_tokens`, which is a guess: a model that writes more is booked as it is.
+The input is bounded by the request's length (`orchestrator.pricing.cost.worst_case_usd`), the output by what the request
+says, else by what the model can write, else by `budgets.max_tokens`, which is a guess: a model that writes more is booked as
+it is.
 """
 
 from __future__ import annotations

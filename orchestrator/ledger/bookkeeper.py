@@ -11,8 +11,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import compress
 from typing import Any, TypeVar
 
+from orchestrator.budgets.accounts import Answer, Ask
+from orchestrator.budgets.alerts import Alerts
+from orchestrator.budgets.lending import Balances, Lending
+from orchestrator.config import settings
 from orchestrator.config.settings import Ledger
 from orchestrator.errors import LedgerFailed
 from orchestrator.ledger.asking import Asking
@@ -46,12 +52,12 @@ class Bookkeeper:
         store: Store,
         retention_days: int,
         *,
+        alerts: settings.Alerts | None = None,
         forfeited: Callable[[str, Mapping[str, int]], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
         self.retention_days = retention_days
-        self._forfeited = forfeited
         self._clock = clock
         self._begun_s = clock()
         self._writer = ThreadPoolExecutor(1, "ledger-writer")
@@ -61,6 +67,11 @@ class Bookkeeper:
         self._watching: asyncio.Task[None] | None = None
         self._heard: dict[str, float] = {}
         """Writer -> when it was last heard of."""
+        self._forfeited = forfeited
+        self.alerts = Alerts(alerts or settings.Alerts(), partial(self.writing, store.note_alert))
+        self._lending = Lending(self._grant)
+        self._restoring = asyncio.Lock()
+        self._restored = False
         self._keys_version: int | None = None
         self._forgotten_s = 0.0
         self._said = False
@@ -75,6 +86,7 @@ class Bookkeeper:
             self._watching.cancel()
         if self._writing is not None:
             await asyncio.wait((self._writing,))
+        await self.alerts.aclose()
         await self.writing(self.store.close)
         self._writer.shutdown()
         self._reader.shutdown()
@@ -104,10 +116,43 @@ class Bookkeeper:
     async def _written(self, batches: Sequence[Batch]) -> LedgerFailed | None:
         """What kept them from being written."""
         try:
-            await self.writing(self.store.write_all, batches, self._clock())
+            await self._restore()
+            written = await self.writing(self.store.write_all, batches, self._clock())
         except LedgerFailed as error:
             return error
+        # Nothing may come between the disk and the accounts: what is read from there later has it already.
+        for batch in compress(batches, written):
+            if batch.spent or batch.returned:
+                self._lending.settled(batch.writer, batch.spent, batch.returned)
+        for account in {account for batch in batches for account in batch.spent}:
+            self.alerts.look(account, *self._lending.accounts.standing(account))
         return None
+
+    async def lease(self, ask: Ask, wait_s: float) -> Answer:
+        """Leases a part of a budget (`orchestrator.budgets.purse.Bank`)."""
+        self._heard[ask.writer] = self._clock()
+        await self._restore()
+        return await self._lending.lease(ask, wait_s)
+
+    async def budgets(self) -> list[Json]:
+        """Each budget that was asked about or paid into: `account`, `limit`, `spent`, `leased` and `left`, in units."""
+        await self._restore()
+        return self._lending.accounts.rows()
+
+    async def _restore(self) -> None:
+        """Takes over what was spent and leased before this process, once, before anything changes."""
+        async with self._restoring:
+            if self._restored:
+                return
+            spent, leases = await self.writing(self.store.balances)
+            self.alerts.restore(await self.writing(self.store.alerts))
+            for account in {*spent, *(account for _, account in leases)}:
+                leased = {writer: units for (writer, of), units in leases.items() if of == account}
+                self._lending.accounts.restore(account, spent.get(account, 0), leased)
+            self._restored = True
+
+    async def _grant(self, leases: Sequence[tuple[str, str, int]], limits: Mapping[str, int]) -> Balances:
+        return await self.writing(self.store.grant, leases, self._clock(), limits)
 
     async def writing(self, work: Callable[..., _T], *arguments: Any) -> _T:
         """Runs a method of the store that writes: one after the other."""
@@ -177,6 +222,7 @@ class Bookkeeper:
                 self._heard.pop(writer, None)
                 lost = await self.writing(self.store.forfeit, writer)
                 _log.warning("a coordinator is gone: what it had leased counts as spent (%d accounts)", len(lost))
+                self._lending.forfeit(writer)
                 if self._forfeited is not None:
                     self._forfeited(writer, lost)
 
@@ -185,12 +231,15 @@ class LocalDesk:
     """`orchestrator.ledger.keeping.Desk` with the bookkeeper in this process."""
 
     def __init__(self, settings: Ledger) -> None:
-        self._bookkeeper = Bookkeeper(Store(settings.url), settings.retention_days)
+        self._bookkeeper = Bookkeeper(Store(settings.url), settings.retention_days, alerts=settings.alerts)
         self._bookkeeper.start()
         self.post = self._bookkeeper.post
         self.spend = self._bookkeeper.spend
+        self.lease = self._bookkeeper.lease
+        self.budgets = self._bookkeeper.budgets
         self.aclose = self._bookkeeper.aclose
 
     def configure(self, settings: Ledger) -> None:
         """See `Desk.configure`."""
         self._bookkeeper.retention_days = settings.retention_days
+        self._bookkeeper.alerts.rules = settings.alerts

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from orchestrator.accounting import Asked, Ended, Lasting
+from orchestrator.accounting import Allowance, Asked, Ended, Lasting
+from orchestrator.budgets.accounts import Answer, Ask
+from orchestrator.budgets.payments import shown
+from orchestrator.budgets.purse import Purse
 from orchestrator.config.settings import Ledger
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.recorder import Recorder
@@ -29,6 +32,14 @@ class Desk(Protocol):
         """What was spent."""
         ...
 
+    async def lease(self, ask: Ask, wait_s: float) -> Answer:
+        """Leases a part of a budget (`orchestrator.budgets.purse.Bank`)."""
+        ...
+
+    async def budgets(self) -> list[Json]:
+        """How each budget stands, in units."""
+        ...
+
     async def aclose(self) -> None:
         """Nothing more is asked of it."""
         ...
@@ -41,6 +52,7 @@ class Keeping:
         """Takes its place among those who keep account. `desk` makes one without waiting for anything."""
         self.recorder: Recorder | None = None
         """None: nothing is recorded."""
+        self._purse: Purse | None = None
         self._settings: Ledger | None = None
         self._desk: Desk | None = None
         self._make = desk
@@ -69,19 +81,24 @@ class Keeping:
                 required=settings.required,
                 store_text=settings.store_text,
             )
+            self._purse = Purse(self._desk, self.recorder.writer, self.recorder.settle)
+            self.recorder.settled = self._purse.acknowledged
             self.recorder.start()
 
     def _leave(self) -> None:
-        recorder, desk, self.recorder, self._desk = self.recorder, self._desk, None, None
-        if recorder is not None and desk is not None:
-            task = asyncio.ensure_future(_close(recorder, desk))
+        recorder, desk, purse = self.recorder, self._desk, self._purse
+        self.recorder = self._desk = self._purse = None
+        if recorder is not None and desk is not None and purse is not None:
+            task = asyncio.ensure_future(_close(purse, recorder, desk))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
-    async def allow(self, _: Asked) -> None:
-        """Raises Denied while a required ledger is away."""
-        if self.recorder is not None:
-            self.recorder.check()
+    async def allow(self, asked: Asked) -> Allowance | None:
+        """Reserves what the request may cost in its budgets. Raises Denied: also while a required ledger is away."""
+        if self.recorder is None or self._purse is None:
+            return None
+        self.recorder.check()
+        return await self._purse.allow(asked)
 
     def ended(self, ended: Ended) -> None:
         """See `Recorder.ended`."""
@@ -94,6 +111,10 @@ class Keeping:
             return None
         return {**await self._desk.spend(asked), **self.recorder.state()}
 
+    async def budgets(self) -> list[Json] | None:
+        """How each budget stands, in US dollars; None: there is no ledger. Raises LedgerFailed."""
+        return None if self._desk is None else [shown(row) for row in await self._desk.budgets()]
+
     async def flush(self, limit_s: float) -> None:
         """Waits until what has been noted is on disk, for so long."""
         if self.recorder is not None:
@@ -105,6 +126,7 @@ class Keeping:
         await asyncio.gather(*self._closing)
 
 
-async def _close(recorder: Recorder, desk: Desk) -> None:
+async def _close(purse: Purse, recorder: Recorder, desk: Desk) -> None:
+    await purse.aclose()
     await recorder.aclose()
     await desk.aclose()

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from uuid import uuid4
 
 from orchestrator.accounting import Ended
@@ -62,6 +62,8 @@ class Recorder:
         self.store_text = store_text
         self.told: Callable[[Posted], None] = _nobody
         """Called with each acknowledgement."""
+        self.settled: Callable[[Mapping[str, int], Mapping[str, int]], None] = _neither
+        """Called with what of accounts was spent and given back by then (`settle`)."""
         self._post = post
         self._counters = counters or Counters()
         self._capacity = capacity
@@ -213,6 +215,7 @@ class Recorder:
             else:
                 self._well()
                 self.told(posted)
+                self.settled(batch.spent, batch.returned)
                 return
             await asyncio.sleep(again_s)
             again_s = min(2 * again_s, AGAIN_MAX_S)
@@ -249,4 +252,8 @@ async def _set(event: asyncio.Event, limit_s: float) -> bool:
 
 
 def _nobody(_: Posted) -> None:
+    return
+
+
+def _neither(_spent: Mapping[str, int], _returned: Mapping[str, int]) -> None:
     return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from orchestrator.accounting import Asked, Ended
 from orchestrator.asks import Ask
@@ -121,14 +121,17 @@ class Disk:
         self.leases: dict[tuple[str, str], int] = {}
         self.writes = 0
 
-    async def write(self, changes: Sequence[tuple[str, str, int]]) -> None:
+    async def write(
+        self, changes: Sequence[tuple[str, str, int]], limits: Mapping[str, int]
+    ) -> Mapping[str, tuple[int, Mapping[str, int]]]:
         await asyncio.sleep(self.write_s)
         self.writes += 1
         for writer, account, units in changes:
             self.leases[writer, account] = self.leases.get((writer, account), 0) + units
+        return {}
 
 
 def row(lending: Lending) -> dict[str, Any]:
     """Its only account."""
     (found,) = lending.accounts.rows()
-    return cast("dict[str, Any]", found)
+    return found

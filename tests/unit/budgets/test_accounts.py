@@ -159,8 +159,8 @@ _DOING = st.tuples(
 
 @given(st.lists(_DOING, max_size=120))
 def test_nothing_ever_goes_beyond_the_limit(doings: list[tuple[int, str, int]]) -> None:
-    """Whatever is asked, lost, settled and told in whatever order, and whoever dies: what is really spent and what may still be
-    spent of leases never comes to more than the limit; nor does what the accounts say."""
+    """Whatever is asked, lost, settled and told in whatever order, and whoever dies: what is really spent and what may still
+    be spent of leases never comes to more than the limit; nor does what the accounts say."""
     accounts = Accounts()
     writers = [Writer("w0"), Writer("w1"), Writer("w2")]
     really_spent = 0

@@ -16,7 +16,7 @@ from orchestrator.money import GRID
 from orchestrator.transport import Transport
 from tests.virtual_loop import run
 
-SECRET = "https://hooks.example/T0/secret-token"  # noqa: S105 - what must not be said
+SECRET = "https://hooks.example/T0/secret-token"
 
 
 class Book:

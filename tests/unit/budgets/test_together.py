@@ -1,4 +1,4 @@
-"""What has to be shown: many requests at once over two coordinators, in virtual time, and a budget that holds and is usable."""
+"""What has to be shown: many requests at once over two coordinators, in virtual time; a budget holds, and is usable."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ async def _crowd(
 
 @pytest.mark.parametrize("seed", range(12))
 def test_a_budget_of_a_dollar_holds_and_is_usable(seed: int) -> None:
-    """500 requests at once, of up to a cent each, over two coordinators: never more than a dollar is spent, and at least 97 cents
-    are; the accounts have the sum of the answers, and nothing stays leased."""
+    """500 requests at once, of up to a cent each, over two coordinators: never more than a dollar is spent, and at least 97
+    cents are; the accounts have the sum of the answers, and nothing stays leased."""
     spent, booked, refused = run(_crowd(seed))
     assert pytest.approx(spent, abs=1e-9) == booked
     assert 0.97 <= spent <= 1.0

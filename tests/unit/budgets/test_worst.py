@@ -181,7 +181,7 @@ _STREAMED = st.one_of(
 
 @given(_STRATEGIES, st.booleans(), st.data())
 def test_no_plan_makes_more_calls_than_are_counted(strategy: Strategy, stream: bool, data: st.DataObject) -> None:
-    """Whatever upstreams do, every call of a plan is billed in full at the most: together never more than the worst case. So a
+    """Whatever upstreams do, every call of a plan is billed in full at the most: together never more than the worst case. A
     stream that is cut and gone on with elsewhere, whose losers were billed and are asked again, stays within it too."""
     request = Request({"messages": [{"role": "user", "content": "x"}], "max_tokens": 10}, stream=stream)
     whole = strategy.name in ("consensus", "cascade") or strategy.commit == "complete" or not stream
