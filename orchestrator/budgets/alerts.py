@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
@@ -38,6 +37,8 @@ class Alert(NamedTuple):
     spent: int
 
 
+Given = tuple[str, str]
+"""Account and threshold: the labels of `orchestrator_budget_alerts_total`."""
 Note = Callable[[str, float], Awaitable[bool]]
 """Puts on disk that an alert (account, threshold) is given. False: it had been. Raises LedgerFailed."""
 
@@ -48,8 +49,6 @@ class Alerts:
     def __init__(self, rules: settings.Alerts, note: Note, transport: Transport | None = None) -> None:
         self.rules = rules
         """May be replaced."""
-        self.given: Counter[tuple[str, str]] = Counter()
-        """(account, threshold) -> alerts: what `orchestrator_budget_alerts_total` counts."""
         self._note = note
         self._known: set[tuple[str, float]] = set()
         self._transport = transport or Transport(settings.Connections(), settings.Timeouts())
@@ -59,30 +58,33 @@ class Alerts:
         """These were given before."""
         self._known.update(given)
 
-    def look(self, account: str, limit: int, spent: int) -> None:
-        """Gives those alerts that are due; never blocks. What costs nothing altogether has none."""
+    async def look(self, account: str, limit: int, spent: int) -> tuple[Given, ...]:
+        """Gives those alerts that are due, and says which these were. A budget of nothing has none."""
+        given: list[Given] = []
         for threshold in self.rules.thresholds:
             if 0 < threshold * limit <= spent and (account, threshold) not in self._known:
                 self._known.add((account, threshold))
-                task = asyncio.ensure_future(self._tell(Alert(account, threshold, limit, spent)))
-                self._telling.add(task)
-                task.add_done_callback(self._telling.discard)
+                if await self._tell(Alert(account, threshold, limit, spent)):
+                    given.append((account, f"{threshold:g}"))
+        return tuple(given)
 
-    async def _tell(self, alert: Alert) -> None:
+    async def _tell(self, alert: Alert) -> bool:
         try:
             if not await self._note(alert.account, alert.threshold):
-                return
+                return False
         except LedgerFailed:
             # It is given when it can be written down: whoever spends more of it sees to that.
             self._known.discard((alert.account, alert.threshold))
-            return
-        self.given[alert.account, f"{alert.threshold:g}"] += 1
+            return False
         spent, limit = usd_of(alert.spent), usd_of(alert.limit)
         _log.warning(
             "%s: %g of %g USD are spent (over %g %%)", named(alert.account), spent, limit, alert.threshold * 100
         )
         if self.rules.webhook is not None:
-            await self._post(self.rules.webhook, alert)
+            task = asyncio.ensure_future(self._post(self.rules.webhook, alert))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+        return True
 
     async def _post(self, url: str, alert: Alert) -> None:
         content = orjson.dumps(

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import compress
+from itertools import chain, compress
 from typing import Any, TypeVar
 
 from orchestrator.budgets.accounts import Answer, Ask
@@ -100,7 +100,8 @@ class Bookkeeper:
             if self._writing is None or self._writing.done():
                 self._writing = asyncio.ensure_future(self._write())
             await written
-        return Posted(batch.sequence, await self.keys_version())
+        given = [await self.alerts.look(account, *self._lending.accounts.standing(account)) for account in batch.spent]
+        return Posted(batch.sequence, await self.keys_version(), tuple(chain.from_iterable(given)))
 
     async def _write(self) -> None:
         while self._waiting:
@@ -124,8 +125,6 @@ class Bookkeeper:
         for batch in compress(batches, written):
             if batch.spent or batch.returned:
                 self._lending.settled(batch.writer, batch.spent, batch.returned)
-        for account in {account for batch in batches for account in batch.spent}:
-            self.alerts.look(account, *self._lending.accounts.standing(account))
         return None
 
     async def lease(self, ask: Ask, wait_s: float) -> Answer:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from orchestrator.accounting import Ended
-from orchestrator.money import units_of
+from orchestrator.money import GRID, units_of
 from orchestrator.report import may_cost
 from orchestrator.types import FailureKind, Json, Reply
 from orchestrator.world import outcome_of
@@ -115,6 +115,8 @@ class Posted(NamedTuple):
     sequence: int
     keys_version: int
     """Grows with each change of the callers' keys in the database."""
+    alerts: tuple[tuple[str, str], ...] = ()
+    """Budgets of which it was said that they are nearly spent: account and threshold."""
 
 
 class KeyRow(NamedTuple):
@@ -252,7 +254,7 @@ def _attempt(entry: Json) -> AttemptRecord:
 
 
 def _units(usd: Any) -> int | None:
-    return None if usd is None else min(units_of(usd), LARGEST)
+    return None if usd is None else LARGEST if usd > LARGEST / GRID else units_of(usd)
 
 
 def _whole(number: Any) -> int | None:
