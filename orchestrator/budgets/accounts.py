@@ -132,6 +132,11 @@ class Accounts:
             left = account.leased.get(writer, 0) - spent.get(name, 0) - returned.get(name, 0)
             account.leased[writer] = left
 
+    def writers(self) -> set[str]:
+        """Who has leased something."""
+        accounts = self._accounts.values()
+        return {writer for account in accounts for writer, units in account.leased.items() if units > 0}
+
     def limits(self, accounts: Iterable[str]) -> dict[str, int]:
         """What these budgets are."""
         return {name: self._accounts[name].limit for name in accounts}

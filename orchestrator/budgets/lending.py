@@ -70,6 +70,12 @@ class Lending:
         """A writer is dead, and the store has been told."""
         self.accounts.forfeit(writer)
 
+    def refresh(self, balances: Balances) -> None:
+        """How these accounts stand on disk."""
+        for account, (spent, leased) in balances.items():
+            self.accounts.restore(account, spent, leased)
+        self._serve(balances)
+
     def _serve(self, accounts: Iterable[str]) -> None:
         for waiting, answer in self.accounts.serve(accounts):
             self._answered.append(_Answered(waiting.ask, answer, self._line.pop(waiting)))
@@ -100,8 +106,6 @@ class Lending:
                         told.set_result(given)
                     else:
                         told.set_exception(failure)
-                for account, (spent, leased) in stale.items():
-                    self.accounts.restore(account, spent, leased)
-                self._serve(stale)
+                self.refresh(stale)
         finally:
             self._writing = None

@@ -141,14 +141,18 @@ class Bookkeeper:
     async def _restore(self) -> None:
         """Takes over what was spent and leased before this process, once, before anything changes."""
         async with self._restoring:
-            if self._restored:
-                return
-            spent, leases = await self.writing(self.store.balances)
-            self.alerts.restore(await self.writing(self.store.alerts))
-            for account in {*spent, *(account for _, account in leases)}:
-                leased = {writer: units for (writer, of), units in leases.items() if of == account}
-                self._lending.accounts.restore(account, spent.get(account, 0), leased)
-            self._restored = True
+            if not self._restored:
+                self.alerts.restore(await self.writing(self.store.alerts))
+                await self._refresh()
+                self._restored = True
+
+    async def _refresh(self) -> None:
+        """How accounts stand, by the database. It is read where it is written, so that nothing is missed in between."""
+        spent, leases = await self.writing(self.store.balances)
+        leased: dict[str, dict[str, int]] = {account: {} for account in spent}
+        for (writer, account), units in leases.items():
+            leased.setdefault(account, {})[writer] = units
+        self._lending.refresh({account: (spent.get(account, 0), of) for account, of in leased.items()})
 
     async def _grant(self, leases: Sequence[tuple[str, str, int]], limits: Mapping[str, int]) -> Balances:
         return await self.writing(self.store.grant, leases, self._clock(), limits)
@@ -210,6 +214,9 @@ class Bookkeeper:
             # A ledger that comes back has not heard of anybody: they are given the time to come back as well.
             if now_s - self._begun_s > GONE_S:
                 await self._bury(await self.reading(self.store.unseen, now_s - GONE_S), now_s)
+        if self._lending.accounts.writers() - self._heard.keys():
+            # Who posts to another ledger's process may have spent and given back what it had leased.
+            await self._refresh()
         if now_s - self._forgotten_s > FORGET_S:
             self._forgotten_s = now_s
             while await self.writing(self.store.forget, now_s - self.retention_days * DAY_S):
