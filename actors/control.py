@@ -25,7 +25,7 @@ from actors.tally import Brought, Tally
 from orchestrator import logs
 from orchestrator.asks import Reloaded
 from orchestrator.config.live import Live, Snapshot
-from orchestrator.counters import Counters
+from orchestrator.counters import LOST, Counters
 from orchestrator.limits.central import Central, Grant, Take
 from orchestrator.pricing.openrouter import NotFetched
 from orchestrator.pricing.refresh import Schedule, refresh
@@ -227,11 +227,13 @@ class Control:
     async def status(self) -> Json:
         """What /admin/config shows: no keys, only how many there are."""
         live = self._live
+        counted = self._tally.total()
         return {
             "source": live.path,
             "problems": [*live.problems, *_lines(live.user_problems)],
             "problems_since": live.problems_since,
-            "counters": self._tally.total().rows(),
+            "counters": counted.rows(),
+            "lost": int(counted.counted(LOST)),
             "coordinators": len(self._tally.coordinators),
         }
 

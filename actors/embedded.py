@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from actors.answers import RayAnswers
 from actors.cluster import joined
+from actors.ledger import RayDesk
 from actors.pools import RayPools
 from orchestrator.accounting import Lasting
 from orchestrator.cache.flights import Flights
@@ -15,6 +16,7 @@ from orchestrator.config.digest import digest
 from orchestrator.config.live import Snapshot
 from orchestrator.config.settings import Config
 from orchestrator.coordinator import Coordinator
+from orchestrator.ledger.keeping import Keeping
 
 POOLS_UP_S = 20.0
 """How long it waits for its pools before it begins without those that do not come up."""
@@ -33,12 +35,15 @@ async def embedded(config: Config) -> AsyncIterator[Coordinator]:
         group = digest(config)
         pools, answers = RayPools(group), RayAnswers(group)
         lasting = Lasting(cache=Flights(answers))
+        keeping = Keeping(lasting, RayDesk)
         try:
             await pools.apply(Snapshot(VERSION, config), POOLS_UP_S)
+            keeping.follow(config.ledger)
             coordinator = Coordinator(config, pools.calls, pools, lasting=lasting)
             await answers.apply(config)
             yield coordinator
         finally:
+            await keeping.aclose()
             await answers.aclose()
             await asyncio.to_thread(lasting.telemetry.close)
             await pools.close_others((), VERSION + 1)

@@ -53,6 +53,8 @@ class Ended(NamedTuple):
     """Selector of each split that it went through -> what came of the arm itself."""
     records: Sequence[Record] = ()
     """What happened to each call: what the report's attempts are made of, in the same order."""
+    text: str | None = None
+    """What was streamed to the caller, where texts are kept (`ledger.store_text`) and it was one text and nothing else."""
 
 
 class Allowance(Protocol):

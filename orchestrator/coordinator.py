@@ -16,6 +16,7 @@ from orchestrator.cache.kept import Origin, report_of_hit
 from orchestrator.cache.terms import Terms, Wanting
 from orchestrator.callers import Caller
 from orchestrator.config.settings import CallerKey, Config, Server, Strategy
+from orchestrator.dialects.resume import SoFar
 from orchestrator.drive import Record, Run, Runtime, drive
 from orchestrator.errors import Denied, NotAllowed, UnknownSelector
 from orchestrator.logs import RequestLines
@@ -180,7 +181,8 @@ class Coordinator:
             _give_back(limits)
             raise
         world = RequestWorld(self, self._clock, ask)
-        reporting = None if sink is None else _Reporting(sink, ask, route, world.arms, beside, self._clock)
+        keep = self.config.ledger is not None and self.config.ledger.store_text
+        reporting = None if sink is None else _Reporting(sink, ask, route, world.arms, beside, self._clock, keep=keep)
         records: list[Record] = []
         run: Run | None = None
         outcome: Reply | Finish | Failure = Failure(FailureKind.INTERNAL, "it failed unexpectedly")
@@ -205,8 +207,10 @@ class Coordinator:
             if run is not None and run.consensus is not None:
                 report["consensus"] = run.consensus
             opened_s = None if reporting is None or reporting.opened_s is None else reporting.opened_s - began_s
+            text = None if reporting is None else reporting.text()
             seconds = self._clock() - began_s
-            self._tell(Ended(asked, outcome, report, seconds, opened_s, world.outcomes, records), allowances)
+            ended = Ended(asked, outcome, report, seconds, opened_s, world.outcomes, records, text)
+            self._tell(ended, allowances)
         model = outcome.model if isinstance(outcome, Reply | Finish) else None
         cost_usd = None if run.call is None else cost_of_call(report, records, run.call)
         provider = winner.provider if winner else None
@@ -304,6 +308,8 @@ class _Reporting:
         arms: Mapping[str, str],
         beside: Mapping[str, Any],
         clock: Callable[[], float],
+        *,
+        keep: bool,
     ) -> None:
         self.opened_s: float | None = None
         """When the first token came, by the clock."""
@@ -313,7 +319,18 @@ class _Reporting:
         self._route = route
         self._arms = arms
         self._beside = beside
-        self.send = sink.send
+        self._sent = SoFar() if keep else None
+        self.send = self._send if keep else sink.send
+
+    def text(self) -> str | None:
+        """What was sent, where it is kept."""
+        sent = None if self._sent is None else self._sent.sent()
+        return None if sent is None else sent.text
+
+    async def _send(self, chunks: Sequence[bytes]) -> None:
+        assert self._sent is not None
+        self._sent.add(chunks)
+        await self._sink.send(chunks)
 
     async def open(self, candidate: Candidate, opened: Opened, records: Sequence[Record]) -> None:
         self.opened_s = self._clock()

@@ -23,6 +23,10 @@ MAX_NAME = 200
 """A model's or selector's name that is longer is `other`, too."""
 BUFFERED_S = 0.001
 """A stream that was there as soon as it had begun came out of a buffer: how fast its tokens were made is not known."""
+LOST = "orchestrator_ledger_lost_total"
+"""Requests that the ledger has no record of, although there is one."""
+ALERTS = "orchestrator_budget_alerts_total"
+"""Times that it was said that a budget is nearly spent, by account and threshold: once for each."""
 Labels = tuple[str, ...]
 Pairs = tuple[tuple[str, str], ...]
 
@@ -131,6 +135,10 @@ class Counters:
         are counted as `other`. An amount of 0 makes it known before anything has happened. Never raises."""
         pairs = tuple(sorted((labels or {}).items()))
         _count(self.named.setdefault(name, {}), pairs, tuple((label, "other") for label, _ in pairs), amount)
+
+    def counted(self, name: str) -> float:
+        """What a counter of that name has come to, over all labels."""
+        return sum(self.named.get(name, {}).values())
 
     def add(self, other: Counters, sign: int = 1) -> None:
         """Adds another process's counts; with a sign of -1, takes them away."""

@@ -153,13 +153,21 @@ class NoApplication(OrchestratorError):
 
 
 class LedgerFailed(OrchestratorError):
-    """The ledger's database cannot be read or written; the message says why. Never with its password."""
+    """The ledger's database cannot be read or written; the message says why, and never holds its password. `passes`: whether
+    that may be over later, as a lock or a full disk may."""
 
-    # Another schema stays, but a full disk, a lock or a database that is away may pass.
+    def __init__(self, message: str, passes: bool = True) -> None:
+        super().__init__(message, passes)
+        self.message = message
+        self.passes = passes
+
     @property
     def retryable(self) -> bool:
         """See `OrchestratorError.retryable`."""
-        return True
+        return self.passes
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class ToolError(OrchestratorError):

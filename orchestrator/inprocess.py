@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.accounting import Lasting
-from orchestrator.config.settings import Config, Provider
+from orchestrator.config.settings import Config, Ledger, Provider
 from orchestrator.coordinator import Coordinator
 from orchestrator.endpoint import Endpoint
 from orchestrator.errors import ConfigError
+from orchestrator.ledger.keeping import Desk, Keeping
 from orchestrator.local import Local
 from orchestrator.types import Json
 
@@ -75,10 +76,19 @@ async def inprocess(config: Config) -> AsyncIterator[Coordinator]:
     """A coordinator over endpoints of this process. At the end nothing of it is left."""
     pools = LocalPools(config)
     runtime, lasting = Local(pools.endpoints), Lasting()
+    keeping = Keeping(lasting, _desk)
     try:
         await pools.start()
+        keeping.follow(config.ledger)
         yield Coordinator(config, runtime, pools, lasting=lasting)
     finally:
+        await keeping.aclose()
         await asyncio.to_thread(lasting.telemetry.close)
         await runtime.aclose()
         await pools.aclose()
+
+
+def _desk(settings: Ledger) -> Desk:
+    from orchestrator.ledger.bookkeeper import LocalDesk  # SQLAlchemy: not for those who do without
+
+    return LocalDesk(settings)

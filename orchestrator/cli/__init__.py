@@ -5,92 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-URL = "http://127.0.0.1:8000/v1"
-KEY_ENV = "ORCHESTRATOR_API_KEY"
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="orchestrator", description="One endpoint over many model providers.")
-    commands = parser.add_subparsers(dest="command", required=True)
-
-    serve = commands.add_parser("serve", help="serve a configuration on this machine")
-    serve.add_argument("--config", help="a YAML file; default: the one that comes along, which needs no key")
-    serve.add_argument("--host", default="127.0.0.1", help="any address but loopback needs keys in the configuration")
-    serve.add_argument(
-        "--insecure", action="store_true", help="any address without keys: whoever reaches it may use it"
-    )
-    serve.add_argument("--port", type=_port, default=8000)
-    serve.add_argument("--replicas", type=int, default=1, help="coordinators (default 1)")
-
-    check = commands.add_parser("check", help="validate a configuration without starting anything")
-    check.add_argument("config")
-    check.add_argument("--json", action="store_true")
-
-    ask = commands.add_parser("ask", help="ask a running endpoint")
-    ask.add_argument("selector")
-    ask.add_argument("prompt")
-    ask.add_argument("--stream", action="store_true")
-    models = commands.add_parser("models", help="what a running endpoint lists")
-    pools = commands.add_parser("pools", help="the pools of a running endpoint")
-    for command in (ask, models, pools):
-        command.add_argument("--url", default=URL, help=f"default {URL}")
-        # Not the key itself: the list of processes shows arguments to everybody on the machine.
-        command.add_argument(
-            "--key-env", default=KEY_ENV, metavar="NAME", help=f"the environment variable that has the key ({KEY_ENV})"
-        )
-        command.add_argument("--json", action="store_true")
-
-    key = commands.add_parser("key", help="keys for callers of the endpoint")
-    new = key.add_subparsers(dest="what", required=True).add_parser(
-        "new", help="make a key: shown once, with what to write into the configuration"
-    )
-    new.add_argument("--name", required=True, help="what its limits, budget and spend go by")
-    new.add_argument("--user", help="whose key it is: whose experiments it may use")
-    new.add_argument(
-        "--models", nargs="+", default=["*"], metavar="SELECTOR", help="what it may ask for, such as 'tier:*'"
-    )
-    new.add_argument("--admin", action="store_true", help="may use /admin and /metrics")
-    new.add_argument("--budget-usd", type=float)
-    new.add_argument("--requests-per-minute", type=float)
-    new.add_argument("--tokens-per-minute", type=float)
-    new.add_argument("--expires", metavar="YYYY-MM-DD", help="the last day on which it is taken")
-    new.add_argument("--json", action="store_true")
-
-    pricing = commands.add_parser("pricing", help="what models cost").add_subparsers(dest="what", required=True)
-    fetch = pricing.add_parser("fetch", help="ask OpenRouter, and keep what it says with the table that comes along")
-    fetch.add_argument("--offline", action="store_true", help="keep the table alone; nobody is asked")
-    show = pricing.add_parser("show", help="what is known, from where, and since when")
-    show.add_argument("models", nargs="*", metavar="MODEL", help="such as openai/gpt-4o; default: all")
-    for command in (fetch, show):
-        command.add_argument("--config", help="a YAML file; default: the one that comes along")
-        command.add_argument("--json", action="store_true")
-
-    simulate = commands.add_parser("simulate", help="run the simulated provider alone")
-    simulate.add_argument("--host", default="127.0.0.1")
-    simulate.add_argument("--port", type=_port, default=0)
-    simulate.add_argument("--seed", type=int, default=7)
-    simulate.add_argument("--median", type=_seconds, default=0.4, help="seconds to the first token, in the median")
-    simulate.add_argument("--p99", type=_seconds, default=3.0, help="the same at the 99th percentile")
-    return parser
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port < 65536:
-        raise argparse.ArgumentTypeError("has to be between 0 and 65535")
-    return port
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError("has to be between 0 and 3600 seconds")
-    return seconds
+from orchestrator.cli.arguments import parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code. Ctrl-C is no error: 130, as shells have it."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     try:
         return _run(args)
     except KeyboardInterrupt:
@@ -128,6 +48,11 @@ def _run(args: argparse.Namespace) -> int:
 
         names = ("name", "models", "user", "admin", "budget_usd", "requests_per_minute", "tokens_per_minute", "expires")
         return new({name: getattr(args, name) for name in names}, as_json=args.json)
+    if args.command == "spend":
+        from orchestrator.cli.spend import Question, spend
+
+        question = Question(args.url, args.key_env, args.ledger, args.by, args.since, args.until)
+        return spend(question, as_json=args.json, csv=args.csv)
     from orchestrator.cli import client
 
     there = client.Endpoint(args.url, args.key_env)

@@ -20,9 +20,20 @@ from orchestrator.config.ledger import read_ledger
 from orchestrator.config.pricing import read_prices
 from orchestrator.config.provider import PROBE_S, Unavailable, read_provider
 from orchestrator.config.sections import read_section
-from orchestrator.config.settings import Cache, CallerKey, Config, Logs, Provider, Rollout, Server, Telemetry, Tier
+from orchestrator.config.settings import (
+    Budgets,
+    Cache,
+    CallerKey,
+    Config,
+    Logs,
+    Provider,
+    Rollout,
+    Server,
+    Telemetry,
+    Tier,
+)
 from orchestrator.config.tiers import Given, Tiers
-from orchestrator.config.users import Folder, Loaded, read_user, with_users
+from orchestrator.config.users import NEEDS_LEDGER, Folder, Loaded, read_user, with_users
 from orchestrator.errors import ConfigError
 
 _ROOT = {
@@ -37,6 +48,7 @@ _ROOT = {
     "server",
     "logs",
     "telemetry",
+    "budgets",
 }
 
 
@@ -132,6 +144,7 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
     for at, variable in lacking.items():
         what = f"the environment variable {variable} is not set; export it, or give a default: ${{{variable}:-…}}"
         document.problem(at, what)
+    with_ledger = root.get("ledger") is not None
     # What lacks a variable is not looked at any further: there would be nothing but more of the same.
     root = {key: value for key, value in root.items() if all(at[0] != key for at in lacking)}
     server = root.get("server")
@@ -165,7 +178,7 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
     aliases = {a: to for a, to in aliases.items() if not to.startswith("tier:") or to not in tiers.left_out}
     if left_out and not providers and not document.problems:
         document.problem(("providers",), f"all were left out: {'; '.join(f'{k}: {v}' for k, v in left_out.items())}")
-    given = Given(providers, set(named), tiers.tiers, written if isinstance(written, dict) else {})
+    given = Given(providers, set(named), tiers.tiers, written if isinstance(written, dict) else {}, with_ledger)
     experiments, lost, users_folder = _read_users(document, given, root.get("users"), folder)
     return Config(
         providers,
@@ -181,8 +194,9 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
         read_section(document, ("logs",), Logs, root.get("logs")) or Logs(),
         _read_telemetry(document, root.get("telemetry")),
         document.source,
-        read_prices(document, root.get("pricing"), folder, providers, set(named)),
+        prices=read_prices(document, root.get("pricing"), folder, providers, set(named)),
         ledger=read_ledger(document, root.get("ledger"), folder),
+        budgets=_read_budgets(document, root.get("budgets"), with_ledger=with_ledger),
         callers=callers,
     )
 
@@ -220,4 +234,12 @@ def _read_telemetry(document: Document, raw: Any) -> Telemetry:
         document.problem(
             ("telemetry", "otlp"), "has to hold no credentials: they go into 'headers', which are never shown"
         )
+    return read
+
+
+def _read_budgets(document: Document, data: Any, *, with_ledger: bool) -> Budgets:
+    read: Budgets = read_section(document, ("budgets",), Budgets, data) or Budgets()
+    for name in ("users", "experiments"):
+        if not with_ledger and getattr(read, name) not in (None, {}):
+            document.problem(("budgets", name), NEEDS_LEDGER)
     return read

@@ -244,6 +244,7 @@ def page() -> str:
     parts.append(_section("pricing: overrides: SELECTOR:", settings.PriceOverride))
     parts.append(_section("ledger:", settings.Ledger))
     parts.append(_section("ledger: alerts:", settings.Alerts))
+    parts.append(_section("budgets:", settings.Budgets))
     parts.append(_section("cache:", settings.Cache))
     parts.append(_section("server:", settings.Server))
     parts.append(_section("server: keys:", settings.CallerKey))

@@ -122,8 +122,8 @@ class Experiment(TierOptions):
     """`experiments: NAME:` of a user's file: what a tier may have, and a budget. Members are models and tiers."""
 
     __pydantic_config__: ClassVar = STRICT
-    budget_usd: Annotated[float, Ge(0)] | None = None
-    """*later*"""
+    budget_usd: Annotated[float, Ge(0), Le(100_000_000)] | None = None
+    """US dollars that all of its requests together may cost. The platform may allow less (`budgets.experiments`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,6 +318,8 @@ class Tier:
     name: str
     strategy: Strategy
     models: tuple[str, ...]
+    budget_usd: float | None = None
+    """An experiment's: what all of its requests together may cost, by its researcher."""
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -429,6 +431,28 @@ class Pricing:
 
 
 @dataclass(frozen=True, slots=True)
+class Budgets:
+    """`budgets:` what may be spent, beside what `budget_usd` says of keys and experiments. They need a `ledger:`.
+
+    The most that a request can cost is reserved before anybody is called, so that many at once cannot go beyond a budget.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    users: Mapping[str, Annotated[float, Ge(0), Le(100_000_000)]] = field(default_factory=dict)
+    """US dollars by user; `*`: each of the others. Who asks is said by the key, or else by the request."""
+    experiments: Annotated[float, Ge(0), Le(100_000_000)] | None = None
+    """US dollars that each experiment may spend altogether; its own `budget_usd` may be less."""
+    period: Literal["total", "month", "day"] = "total"
+    """When the budgets of users and keys begin anew, in UTC; total: never."""
+    unpriced: Literal["refuse", "allow"] = "refuse"
+    """What becomes of a request to a model whose price is not known: 403, or it counts as nothing."""
+    max_tokens: Count = 4096
+    """How much a model is thought to write at the most where neither the request nor its options (`max_tokens`) say."""
+    wait_s: Annotated[float, Ge(1), Le(300)] = 5.0
+    """How long a request waits for what others have reserved and may not need."""
+
+
+@dataclass(frozen=True, slots=True)
 class Alerts:
     """`ledger: alerts:` when a budget is nearly spent."""
 
@@ -519,6 +543,7 @@ class Config:
     source: str = "<inline>"
     prices: Prices = field(default_factory=Prices)
     """What models cost."""
+    budgets: Budgets = field(default_factory=Budgets)
     ledger: Ledger | None = None
     """None: nothing is recorded."""
     callers: tuple[CallerKey, ...] = field(default=(), repr=False)

@@ -6,12 +6,9 @@ cost is that of its attempts, and sums are of whole numbers.
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -30,56 +27,20 @@ from sqlalchemy import (
     true,
 )
 
-from orchestrator.errors import BadChoice
 from orchestrator.ledger import tables
+from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.intervals import around_mean, wilson
 from orchestrator.ledger.store import Store
 from orchestrator.money import GRID, usd_of
 from orchestrator.types import Json
 
-BY = ("user", "key", "selector", "model", "provider", "arm", "day")
 MOST = 1_000
 """Rows of an answer: callers choose the names of selectors, models and users. The total is of all."""
 DAY_S = 86_400
-_AGO = re.compile(r"(\d{1,6})([mhd])")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _FINE = ("ok", "cancelled", "running")
 """Ends that are no errors: whoever was cancelled was not wanted any more."""
 
 _R, _A, _S = tables.requests.c, tables.attempts.c, tables.arms.c
-
-
-class Asking(NamedTuple):
-    """What is asked for."""
-
-    by: str = "user"
-    since_s: float | None = None
-    """Of requests that began then or later, in seconds since 1970."""
-    until_s: float | None = None
-    """Of requests that began before."""
-
-
-def asking(by: str | None, since: str | None, until: str | None, now_s: float) -> Asking:
-    """What is asked for in words. Raises BadChoice."""
-    by = by or "user"
-    if by not in BY:
-        raise BadChoice("by", f"has to be one of {', '.join(BY)}")
-    return Asking(by, _time("since", since, now_s), _time("until", until, now_s))
-
-
-def _time(param: str, said: str | None, now_s: float) -> float | None:
-    """A day, a time (UTC unless it says otherwise), or how long ago: `2026-11-01`, `2026-11-01T12:30`, `7d`, `24h`, `30m`."""
-    if not said:
-        return None
-    if ago := _AGO.fullmatch(said):
-        return now_s - timedelta(**{_UNITS[ago[2]]: int(ago[1])}).total_seconds()
-    try:
-        # In a query a plus is a space.
-        time = datetime.fromisoformat(said.replace(" ", "+") if said.count(":") > 1 else said)
-    except ValueError:
-        what = "has to be a day (2026-11-01), a time in UTC (2026-11-01T12:30), or how long ago (7d, 24h, 30m)"
-        raise BadChoice(param, what) from None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def spend(store: Store, asked: Asking) -> Json:
@@ -141,7 +102,7 @@ def _of_requests() -> list[ColumnElement[Any]]:
         func.coalesce(func.sum(_R.output_tokens), 0).label("output_tokens"),
         func.coalesce(func.sum(_R.known_units), 0).label("known_units"),
         func.coalesce(func.sum(_R.estimated_units), 0).label("estimated_units"),
-        func.coalesce(func.sum(_R.unknown), 0).label("unknown"),
+        _when(_R.unknown).label("unknown"),
         func.avg(case((_R.outcome == "ok", _R.seconds))).label("mean_latency_s"),
     ]
 
@@ -162,8 +123,8 @@ def _by_attempts(asked: Asking, groups: Sequence[ColumnElement[Any]]) -> Select[
         func.coalesce(func.sum(_A.input_tokens), 0).label("input_tokens"),
         func.coalesce(func.sum(_A.output_tokens), 0).label("output_tokens"),
         known,
-        _when(_A.is_estimate == 1, func.coalesce(_A.cost_units, 0)).label("estimated_units"),
-        func.coalesce(func.sum(_A.unknown), 0).label("unknown"),
+        _when(_A.is_estimate, func.coalesce(_A.cost_units, 0)).label("estimated_units"),
+        _when(_A.unknown).label("unknown"),
         func.avg(case((_A.outcome == "ok", _A.latency_s))).label("mean_latency_s"),
     )
     query = query.where(_within(tables.attempts, asked)).group_by(*groups)
@@ -245,23 +206,3 @@ def _interval(name: str, value: float | None, ends: tuple[float, float] | None) 
     digits = 12 if name.endswith("_usd") else 6
     pairs = {name: value, f"{name}_low": low, f"{name}_high": high}
     return {key: None if one is None else round(one, digits) for key, one in pairs.items()}
-
-
-def as_csv(answer: Json) -> str:
-    """The rows as CSV, with a line of names; costs are written out, never as powers of ten."""
-    rows: list[Json] = answer["rows"]
-    names = [*rows[0]] if rows else ([answer["by"]] if answer["by"] != "arm" else ["split", "arm"]) + [*answer["total"]]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([[_cell(name, row[name]) for name in names] for row in rows])
-    return text.getvalue()
-
-
-def _cell(name: str, value: Any) -> Any:
-    if value is None:
-        return ""
-    if "_usd" in name:
-        return f"{value:.12f}".rstrip("0").rstrip(".")
-    # A spreadsheet would run it (owasp.org/www-community/attacks/CSV_Injection).
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import BigInteger, Column, Float, MetaData, SmallInteger, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, MetaData, Table, Text
 
 _tables = MetaData()
 
@@ -30,14 +30,15 @@ requests = Table(
     Column("cost_units", BigInteger),
     Column("known_units", BigInteger, nullable=False),
     Column("estimated_units", BigInteger, nullable=False),
-    Column("unknown", SmallInteger, nullable=False),
-    Column("attempts", BigInteger, nullable=False),
+    Column("unknown", Boolean, nullable=False),
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("question", Text),
     Column("answer", Text),
+    Column("attempts", BigInteger, nullable=False),
 )
-"""`user_name` and `key_name`, since `user` and `key` are words of SQL's."""
+"""A `RequestRecord` in its order, with the number of its attempts. `user_name` and `key_name`, since `user` and `key` are
+words of SQL's."""
 
 attempts = Table(
     "attempts",
@@ -55,17 +56,17 @@ attempts = Table(
     Column("input_tokens", BigInteger),
     Column("output_tokens", BigInteger),
     Column("cost_units", BigInteger),
-    Column("is_estimate", SmallInteger, nullable=False),
-    Column("unknown", SmallInteger, nullable=False),
+    Column("is_estimate", Boolean, nullable=False),
+    Column("unknown", Boolean, nullable=False),
 )
-"""`at_s`: the request's, so that both are forgotten together."""
+"""An `AttemptRecord` in its order, behind its request, its number, and when that began: both are forgotten together."""
 
 arms = Table(
     "arms",
     _tables,
     Column("request", Text, primary_key=True),
-    Column("split", Text, primary_key=True),
     Column("at_s", Float, nullable=False),
+    Column("split", Text, primary_key=True),
     Column("arm", Text, nullable=False),
     Column("outcome", Text, nullable=False),
 )
@@ -104,6 +105,13 @@ keys = Table(
     Column("revoked_at", Float),
 )
 
+alerts = Table(
+    "alerts",
+    _tables,
+    Column("account", Text, primary_key=True),
+    Column("threshold", Float, primary_key=True),
+)
+
 meta = Table(
     "meta",
     _tables,
@@ -124,15 +132,15 @@ _RECORDS = (
         id TEXT PRIMARY KEY, at_s DOUBLE PRECISION NOT NULL, seconds DOUBLE PRECISION NOT NULL,
         first_token_s DOUBLE PRECISION, request_id TEXT NOT NULL, selector TEXT NOT NULL, strategy TEXT NOT NULL,
         user_name TEXT, key_name TEXT, outcome TEXT NOT NULL, provider TEXT, model TEXT,
-        cost_units BIGINT, known_units BIGINT NOT NULL, estimated_units BIGINT NOT NULL, unknown SMALLINT NOT NULL,
-        attempts BIGINT NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL)""",
+        cost_units BIGINT, known_units BIGINT NOT NULL, estimated_units BIGINT NOT NULL, unknown BOOLEAN NOT NULL,
+        input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL, attempts BIGINT NOT NULL)""",
     "CREATE INDEX requests_at ON requests (at_s)",
     """CREATE TABLE attempts (
         request TEXT NOT NULL, number BIGINT NOT NULL, at_s DOUBLE PRECISION NOT NULL,
         provider TEXT NOT NULL, model TEXT NOT NULL, outcome TEXT NOT NULL, status BIGINT,
         start_s DOUBLE PRECISION NOT NULL, latency_s DOUBLE PRECISION, first_token_s DOUBLE PRECISION,
-        input_tokens BIGINT, output_tokens BIGINT, cost_units BIGINT, is_estimate SMALLINT NOT NULL,
-        unknown SMALLINT NOT NULL, PRIMARY KEY (request, number))""",
+        input_tokens BIGINT, output_tokens BIGINT, cost_units BIGINT, is_estimate BOOLEAN NOT NULL,
+        unknown BOOLEAN NOT NULL, PRIMARY KEY (request, number))""",
     "CREATE INDEX attempts_at ON attempts (at_s)",
     """CREATE TABLE arms (
         request TEXT NOT NULL, split TEXT NOT NULL, at_s DOUBLE PRECISION NOT NULL, arm TEXT NOT NULL,
@@ -149,5 +157,9 @@ _MONEY_KEYS_TEXTS = (
     "ALTER TABLE requests ADD COLUMN question TEXT",
     "ALTER TABLE requests ADD COLUMN answer TEXT",
 )
-STEPS: Sequence[Sequence[str]] = (_RECORDS, _MONEY_KEYS_TEXTS)
+_ALERTS = (
+    "CREATE TABLE alerts (account TEXT NOT NULL, threshold DOUBLE PRECISION NOT NULL, PRIMARY KEY (account, threshold))",
+    "CREATE INDEX leases_of ON leases (account)",
+)
+STEPS: Sequence[Sequence[str]] = (_RECORDS, _MONEY_KEYS_TEXTS, _ALERTS)
 """What takes a database from one version to the next, the first from nothing to version 1."""

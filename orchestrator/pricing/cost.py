@@ -75,14 +75,16 @@ def is_certain(price: Price, usage: Usage) -> bool:
     )
 
 
-def worst_case_usd(price: Price, request: Request, *, max_tokens: int) -> float:
+def worst_case_usd(price: Price, request: Request, *, max_tokens: int, more_input: int = 0) -> float:
     """The most that one call may cost, in US dollars, if it writes no more than `max_tokens` for each of its choices (`n`).
+    `more_input`: tokens that its input may have beyond what the request says: answers of others.
 
     A token has at least one byte of UTF-8, and the JSON of the request holds all of its text: so its length bounds the input.
     An image counts for what its price says, or for `IMAGE_TOKENS`. The rates are the highest of those that may apply: of
     writing to a cache, too, and of every tier that such an input may reach.
     """
     tokens, images, an_hour = _most_input(request, price)
+    tokens += more_input
     choices = request.body.get("n")
     n = choices if isinstance(choices, int) and choices > 1 else 1
     reached: tuple[Price | Tier, ...] = (price, *(tier for tier in price.tiers if tier.above_input_tokens < tokens))

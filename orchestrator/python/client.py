@@ -16,6 +16,7 @@ import openai
 
 from orchestrator.asks import Reloaded
 from orchestrator.counters import Counters
+from orchestrator.ledger.asking import Asking
 from orchestrator.types import Json
 from orchestrator.wire.app import App, Coordinating
 from orchestrator.wire.http import Header, Refused
@@ -44,6 +45,12 @@ class _Above:
 
     async def counters(self) -> Counters:
         raise Refused(404, "not_found", "what is opened from Python is not scraped")
+
+    async def spend(self, _: Asking) -> Json | None:
+        raise Refused(404, "not_found", "what is opened from Python has no administration")
+
+    async def budgets(self) -> list[Json] | None:
+        raise Refused(404, "not_found", "what is opened from Python has no administration")
 
     async def reload(self) -> Reloaded:
         raise Refused(404, "not_found", "what is opened from Python is not reloaded; open it again")

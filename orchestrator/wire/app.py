@@ -20,6 +20,7 @@ from orchestrator.callers import Caller
 from orchestrator.config.settings import CallerKey, Server
 from orchestrator.counters import Counters
 from orchestrator.errors import BadChoice, Denied, NotAllowed, UnknownSelector
+from orchestrator.ledger.asking import Asking
 from orchestrator.limits.limiter import Standing
 from orchestrator.money import plain
 from orchestrator.types import Failure, Json, Reply
@@ -44,6 +45,7 @@ from orchestrator.wire.openapi import DOCUMENT, METHODS
 from orchestrator.wire.origins import check_origin, preflight
 from orchestrator.wire.shape import Shape, Speaker
 from orchestrator.wire.shapes import SHAPES, speaking
+from orchestrator.wire.spend import answer_spend, budgets_of
 from orchestrator.wire.sse import SseSink
 
 _log = logging.getLogger("orchestrator.wire")
@@ -85,6 +87,14 @@ class Admin(Protocol):
 
     async def reload(self) -> Reloaded:
         """Has the file read now."""
+        ...
+
+    async def spend(self, asked: Asking) -> Json | None:
+        """What was spent; None: there is no ledger. Raises LedgerFailed."""
+        ...
+
+    async def budgets(self) -> list[Json] | None:
+        """How each budget stands; None: there is no ledger. Raises LedgerFailed."""
         ...
 
 
@@ -190,6 +200,9 @@ class App:
         if path == "/metrics":
             await self._metrics(scope, send, request_id)
             return
+        if path == "/admin/spend":
+            await answer_spend(self._admin.spend, scope, send, self._id(request_id))
+            return
         listing = path.startswith("/v1/models")
         status, body = (200, await self._models(path, scope, caller)) if listing else await self._state(path, scope)
         await send_json(send, status, body, self._id(request_id))
@@ -234,6 +247,8 @@ class App:
             return 200, {"pools": await coordinator.pools()}
         if path == "/admin/config":
             return 200, await self._admin.config()
+        if path == "/admin/budgets":
+            return 200, await budgets_of(self._admin.budgets)
         if path == "/admin/rollout":
             return 200, coordinator.rollout(_user(scope))
         reloaded = await self._admin.reload()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from math import ceil
 from typing import Any, Literal
 
@@ -82,9 +82,7 @@ async def send_json(send: Send, status: int, body: Any, headers: tuple[Header, .
     await send_body(send, status, b"application/json", body if isinstance(body, bytes) else orjson.dumps(body), headers)
 
 
-async def send_body(
-    send: Send, status: int, kind: bytes, body: bytes, headers: tuple[Header, ...] | list[Header] = ()
-) -> None:
+async def send_body(send: Send, status: int, kind: bytes, body: bytes, headers: Sequence[Header] = ()) -> None:
     """A whole answer of a content type."""
     start = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": start})

@@ -16,6 +16,9 @@ from orchestrator.config.settings import Config
 from orchestrator.coordinator import Coordinator
 from orchestrator.counters import Counters
 from orchestrator.inprocess import LocalPools
+from orchestrator.ledger.asking import Asking
+from orchestrator.ledger.bookkeeper import LocalDesk
+from orchestrator.ledger.keeping import Keeping
 from orchestrator.limits.limiter import Here, Limiter
 from orchestrator.local import Local
 from orchestrator.types import Json
@@ -41,6 +44,7 @@ class Above:
     problems: tuple[str, ...] = ()
     user_problems: tuple[str, ...] = ()
     draining = False
+    keeping: Keeping | None = None
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
@@ -50,6 +54,12 @@ class Above:
 
     async def counters(self) -> Counters:
         return self._counters
+
+    async def spend(self, asked: Asking) -> Json | None:
+        return None if self.keeping is None else await self.keeping.spend(asked)
+
+    async def budgets(self) -> list[Json] | None:
+        return None if self.keeping is None else await self.keeping.budgets()
 
     async def reload(self) -> Reloaded:
         return Reloaded(7, self.problems, self.user_problems)
@@ -66,6 +76,7 @@ class Stack:
         lasting = Lasting(limiting=(self.limiter,))
         self.coordinator = Coordinator(self.config, self.runtime, self.pools, lasting=lasting)
         self.above = Above(lasting.counters)
+        self.keeping = self.above.keeping = Keeping(lasting, LocalDesk)
         self.app: Any = App(lambda: self.coordinator, self.above, Access(), standing=self.limiter.standing)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://test", timeout=20)
 
@@ -76,6 +87,7 @@ class Stack:
 
     async def aclose(self) -> None:
         await self.http.aclose()
+        await self.keeping.aclose()
         await self.runtime.aclose()
         for row in await self.pools.stats():
             assert row["in_flight"] == 0
@@ -101,6 +113,7 @@ async def serve() -> AsyncIterator[Serve]:
         async def one(config: Mapping[str, Any]) -> Stack:
             stack = Stack(config)
             await stack.pools.start()
+            stack.keeping.follow(stack.config.ledger)
             stacks.push_async_callback(stack.aclose)
             return stack
 

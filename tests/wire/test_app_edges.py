@@ -15,6 +15,7 @@ from orchestrator.asks import Answer, Ask, Reloaded, Sink
 from orchestrator.config.settings import CallerKey, Server
 from orchestrator.counters import Counters
 from orchestrator.errors import BadChoice, NotAllowed, UnknownSelector
+from orchestrator.ledger.asking import Asking
 from orchestrator.types import Failure, FailureKind, Finish, Json, Reply, Usage
 from orchestrator.wire.access import Access
 from orchestrator.wire.app import App
@@ -53,6 +54,12 @@ class Fake:
 
     async def reload(self) -> Reloaded:
         return Reloaded(0, ())
+
+    async def spend(self, asked: Asking) -> Json | None:
+        return None
+
+    async def budgets(self) -> list[Json] | None:
+        return None
 
     def rollout(self, user: str) -> Json:
         return {}

@@ -180,7 +180,8 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "an experiment over no tier": (SIM + "users: {john: {experiments: {a: ['tier:a']}}}",
                                    "2: users.john.experiments.a[0]: there is no tier 'tier:a'"),
     "a budget": (SIM + "users: {john: {experiments: {a: {models: [sim/a], budget_usd: 1}}}}",
-                 "2: users.john.experiments.a.budget_usd: 'budget_usd' is not available yet"),
+                 "2: users.john.experiments.a.budget_usd: needs a `ledger:` in the configuration: there is nobody "
+                 "to keep account of what is spent"),
     "too many experiments": (SIM + "users: {john: {experiments: {" + ", ".join(f"e{i}: [sim/a]" for i in range(201)) + "}}}",
                              "2: users.john.experiments: may be 200 at most"),
     "an experiment of 65 models": (SIM + "tiers: {t: [" + "sim/a, " * 64 + "]}\n"

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import BadChoice
+from orchestrator.ledger.asking import BY, Asking, as_csv, asking
 from orchestrator.ledger.records import Batch
-from orchestrator.ledger.spend import BY, Asking, as_csv, asking, spend
+from orchestrator.ledger.spend import spend
 from orchestrator.ledger.store import Store
 from orchestrator.types import Json
 from tests.unit.ledger.making import AT_S, attempt, request
@@ -190,6 +191,9 @@ def test_csv(store: Store) -> None:
         ("7d", AT_S - 7 * DAY_S),
         ("36h", AT_S - 1.5 * DAY_S),
         ("30m", AT_S - 1800),
+        ("999999d", 0.0),
+        ("0001-01-01", 0.0),
+        ("9999-12-31T23:59:59-23:00", 253_402_300_799.0),
     ],
 )
 def test_times(said: str | None, at_s: float | None) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, func, inspect, select, text
 from orchestrator.errors import LedgerFailed
 from orchestrator.ledger import tables
 from orchestrator.ledger.records import Batch, KeyRow
-from orchestrator.ledger.store import Store
+from orchestrator.ledger.store import Balance, Store
 from tests.postgres import PASSWORD, Postgres
 from tests.unit.ledger.making import AT_S, attempt, request
 
@@ -64,7 +64,7 @@ def test_a_record_is_kept_whole(store: Store) -> None:
             one._asdict() for one in connection.execute(select(tables.attempts).order_by(tables.attempts.c.number))
         ]
         arms = [one._asdict() for one in connection.execute(select(tables.arms))]
-    expected = made._asdict() | {"user_name": "ada", "key_name": "lab", "attempts": 2, "unknown": 1}
+    expected = made._asdict() | {"user_name": "ada", "key_name": "lab", "attempts": 2}
     del expected["user"], expected["key"], expected["arms"]
     assert expected | {"question": "why?", "answer": "\U0001f600"} == row
     for number, one in enumerate(made.attempts):
@@ -82,12 +82,28 @@ def test_a_batch_is_written_whole_or_not_at_all(store: Store) -> None:
 
 
 def test_leases(store: Store) -> None:
-    """What is granted adds up; what is spent or given back beyond a lease leaves nothing of it, and is spent all the same."""
+    """What is granted adds up; what is spent or given back beyond a lease leaves it overdrawn, and is spent all the same."""
     store.grant([("a", "x", 10), ("a", "x", 5), ("b", "x", 7), ("b", "y", 1)])
     assert ({}, {("a", "x"): 15, ("b", "x"): 7, ("b", "y"): 1}) == store.balances()
     store.write(Batch("a", 1, (), {"x": 20}))
     store.write(Batch("b", 1, (), {"y": 1, "x": 2}, {"x": 3}))
-    assert ({"x": 22, "y": 1}, {("b", "x"): 2}) == store.balances()
+    assert ({"x": 22, "y": 1}, {("a", "x"): -5, ("b", "x"): 2}) == store.balances()
+
+
+def test_no_more_is_leased_than_there_is(store: Store) -> None:
+    """Also where another process leases out of the same database: then nothing is changed, and how it stands is said."""
+    store.grant([("a", "x", 10), ("a", "y", 10)])
+    store.write(Batch("a", 1, (), {"x": 4}))
+    assert {"x": Balance(4, {"a": 6})} == store.grant([("b", "x", 11), ("b", "y", 1)], None, {"x": 20, "y": 20})
+    assert ({"x": 4}, {("a", "x"): 6, ("a", "y"): 10}) == store.balances()
+    assert {} == store.grant([("b", "x", 12), ("a", "x", -2)], None, {"x": 20})
+    assert {"new": Balance(0, {})} == store.grant([("b", "new", 2)], None, {"new": 1})
+
+
+def test_an_alert_is_noted_once(store: Store) -> None:
+    """Whoever notes it second is told so."""
+    assert [True, False, True] == [store.note_alert("x", threshold) for threshold in (0.5, 0.5, 0.9)]
+    assert [("x", 0.5), ("x", 0.9)] == sorted(store.alerts())
 
 
 def test_what_a_dead_writer_had_leased_is_spent(store: Store) -> None:
@@ -163,14 +179,14 @@ def _version_1(url: str) -> None:
                 first_token_s DOUBLE PRECISION, request_id TEXT NOT NULL, selector TEXT NOT NULL, strategy TEXT NOT NULL,
                 user_name TEXT, key_name TEXT, outcome TEXT NOT NULL, provider TEXT, model TEXT,
                 cost_units BIGINT, known_units BIGINT NOT NULL, estimated_units BIGINT NOT NULL,
-                unknown SMALLINT NOT NULL, attempts BIGINT NOT NULL, input_tokens BIGINT NOT NULL,
-                output_tokens BIGINT NOT NULL)""",
+                unknown BOOLEAN NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
+                attempts BIGINT NOT NULL)""",
             """CREATE TABLE attempts (
                 request TEXT NOT NULL, number BIGINT NOT NULL, at_s DOUBLE PRECISION NOT NULL,
                 provider TEXT NOT NULL, model TEXT NOT NULL, outcome TEXT NOT NULL, status BIGINT,
                 start_s DOUBLE PRECISION NOT NULL, latency_s DOUBLE PRECISION, first_token_s DOUBLE PRECISION,
-                input_tokens BIGINT, output_tokens BIGINT, cost_units BIGINT, is_estimate SMALLINT NOT NULL,
-                unknown SMALLINT NOT NULL, PRIMARY KEY (request, number))""",
+                input_tokens BIGINT, output_tokens BIGINT, cost_units BIGINT, is_estimate BOOLEAN NOT NULL,
+                unknown BOOLEAN NOT NULL, PRIMARY KEY (request, number))""",
             """CREATE TABLE arms (
                 request TEXT NOT NULL, split TEXT NOT NULL, at_s DOUBLE PRECISION NOT NULL, arm TEXT NOT NULL,
                 outcome TEXT NOT NULL, PRIMARY KEY (request, split))""",
@@ -179,7 +195,7 @@ def _version_1(url: str) -> None:
             "INSERT INTO writers VALUES ('w', 3, 1.0)",
             """INSERT INTO requests VALUES (
                 'w-1', 1795000000, 1, NULL, 'asked', 'tier:fast', 'first', 'ada', NULL, 'ok', 'sim', 'chat',
-                500, 500, 0, 0, 1, 10, 20)""",
+                500, 500, 0, false, 10, 20, 1)""",
         ):
             connection.execute(text(statement))
     engine.dispose()
@@ -205,7 +221,7 @@ def test_a_newer_schema_is_refused(ledger_url: str) -> None:
         with store.engine.begin() as connection:
             connection.execute(text("UPDATE meta SET value = 99 WHERE name = 'schema'"))
     with closing(Store(ledger_url)) as store:
-        with pytest.raises(LedgerFailed, match=r"version 99, and this program knows 2: a newer one has been here"):
+        with pytest.raises(LedgerFailed, match=r"version 99, and this program knows 3: a newer one has been here"):
             store.write(Batch("w", 2, (request("w-2"),)))
         assert PASSWORD not in store.name
 
