@@ -165,11 +165,13 @@ class Control:
     async def status(self) -> Json:
         """What /admin/config shows: no keys, only how many there are."""
         live = self._live
+        counted = total([self._former, *(counters for _, counters in self._counters.values())])
         return {
             "source": live.path,
             "problems": [*live.problems, *_lines(live.user_problems)],
             "problems_since": live.problems_since,
-            "counters": total([self._former, *(counters for _, counters in self._counters.values())]).rows(),
+            "counters": counted.rows(),
+            "lost": counted.lost,
             "coordinators": len(self._counters),
         }
 

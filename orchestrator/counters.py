@@ -27,6 +27,8 @@ class Counters:
         """(provider, model, outcome) -> attempts."""
         self.arms: Counter[tuple[str, str, str]] = Counter()
         """(selector of the split, arm, outcome of the arm) -> requests."""
+        self.lost = 0
+        """Requests that the ledger has no record of, although there is one."""
 
     def ended(self, ended: Ended) -> None:
         """See `orchestrator.accounting.Observer`."""
@@ -54,6 +56,7 @@ class Counters:
         self.requests.update(other.requests)
         self.attempts.update(other.attempts)
         self.arms.update(other.arms)
+        self.lost += other.lost
 
     def rows(self) -> dict[str, list[dict[str, Any]]]:
         """As JSON, by label."""

@@ -87,3 +87,8 @@ def _spent(usage: Any) -> Json:
         "cost_usd": None if usage is None else usage.cost_usd,
         "cost_is_estimate": False,
     }
+
+
+def may_cost(outcome: str) -> bool:
+    """Whether an attempt that ended so may have cost something, also where it is not known what."""
+    return outcome in _BILLED

@@ -17,6 +17,7 @@ from orchestrator.config import schema
 from orchestrator.config.aliases import read_aliases
 from orchestrator.config.callers import read_callers
 from orchestrator.config.document import MAX_BYTES, Document, TooManyProblems, near
+from orchestrator.config.ledger import read_ledger
 from orchestrator.config.provider import PROBE_S, Unavailable, read_provider
 from orchestrator.config.sections import read_section
 from orchestrator.config.settings import CallerKey, Config, Provider, Rollout, Server, Tier
@@ -28,7 +29,6 @@ from orchestrator.errors import ConfigError
 _ROOT = {"providers", "aliases", "tiers", "users", "rollout", "pricing", "ledger", "cache", "server"}
 _PLANNED: dict[str, type] = {
     "pricing": schema.Pricing,
-    "ledger": schema.Ledger,
     "cache": schema.Cache,
 }
 
@@ -172,7 +172,8 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
         users_folder,
         read_section(document, ("rollout",), Rollout, root.get("rollout")) or Rollout(),
         document.source,
-        callers,
+        callers=callers,
+        ledger=read_ledger(document, root.get("ledger"), folder),
     )
 
 

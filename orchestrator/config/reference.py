@@ -240,12 +240,13 @@ def page() -> str:
     parts.append(_section("users: NAME:", schema.User))
     parts.append(_section("users: NAME: experiments: NAME:", schema.Experiment))
     parts.append(_section("rollout:", settings.Rollout))
+    parts.append(_section("ledger:", settings.Ledger))
+    parts.append(_section("ledger: alerts:", settings.Alerts))
     parts.append(_section("server:", settings.Server))
     parts.append(_section("server: keys:", settings.CallerKey))
     for title, later in (
         ("pricing:", schema.Pricing),
-        ("pricing: overrides: SELECTOR:", schema.Price), ("ledger:", schema.Ledger),
-        ("ledger: alerts:", schema.Alerts), ("cache:", schema.Cache),
+        ("pricing: overrides: SELECTOR:", schema.Price), ("cache:", schema.Cache),
     ):  # fmt: skip
         parts.append(_section(title, later, later=True))
     return "".join(parts)

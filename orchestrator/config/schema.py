@@ -157,30 +157,6 @@ class Pricing:
 
 
 @dataclass(frozen=True, slots=True)
-class Alerts:
-    """`ledger: alerts:` when a budget is nearly spent."""
-
-    __pydantic_config__: ClassVar = STRICT
-    thresholds: tuple[Annotated[float, Gt(0), Le(1)], ...] = (0.5, 0.9)
-    """Shares of a budget."""
-    webhook: str | None = None
-    """An address that is sent each alert."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """`ledger:` where requests and what they cost are recorded."""
-
-    __pydantic_config__: ClassVar = STRICT
-    url: str = "sqlite:///ledger.db"
-    """Or `postgresql://…`."""
-    retention_days: Annotated[int, Ge(1)] = 90
-    alerts: Alerts = field(default_factory=Alerts)
-    store_text: bool = False
-    """Whether questions and answers are kept as well."""
-
-
-@dataclass(frozen=True, slots=True)
 class Cache:
     """`cache:` exact answers, kept per key."""
 

@@ -390,8 +390,36 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class Alerts:
+    """`ledger: alerts:` when a budget is nearly spent."""
+
+    __pydantic_config__: ClassVar = STRICT
+    thresholds: tuple[Annotated[float, Gt(0), Le(1)], ...] = (0.5, 0.9)
+    """Shares of a budget."""
+    webhook: str | None = field(default=None, repr=False)
+    """An address that is sent each alert."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """`ledger:` where requests and what they cost are recorded; without it, nowhere."""
+
+    __pydantic_config__: ClassVar = STRICT
+    url: str = field(default="sqlite:///ledger.db", repr=False)
+    """`sqlite:///PATH`, a path relative to the configuration's folder, or `postgresql://USER:PASSWORD@HOST/DATABASE`."""
+    retention_days: Annotated[int, Ge(1), Le(36_500)] = 90
+    """How long requests are kept; what was spent of budgets is kept beyond."""
+    required: bool = False
+    """Whether requests are refused with 503 while they cannot be recorded; else they are answered, and counted as lost."""
+    alerts: Alerts = field(default_factory=Alerts)
+    store_text: bool = False
+    """Whether questions and answers are kept as well."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """A whole validated configuration. `keys` is kept out of its repr, and out of everything that is shown."""
+    """A whole validated configuration. `keys` is kept out of its repr, and out of everything that is shown, as
+    are the password of the ledger's database and the address that alerts are sent to."""
 
     providers: Mapping[str, Provider]
     tiers: Mapping[str, Tier]
@@ -410,3 +438,5 @@ class Config:
     source: str = "<inline>"
     callers: tuple[CallerKey, ...] = field(default=(), repr=False)
     """The endpoint's own keys; none: no key is asked for."""
+    ledger: Ledger | None = None
+    """None: nothing is recorded."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.callers import Caller
 from orchestrator.config.load import load, load_mapping
-from orchestrator.config.settings import CallerKey, Config, Latency, Limits, Pool, Server, Strategy
+from orchestrator.config.settings import CallerKey, Config, Latency, Ledger, Limits, Pool, Server, Strategy
 from orchestrator.errors import ConfigError
 
 SECRET = "sk-a-key-that-nobody-may-see"
@@ -56,6 +56,7 @@ KIND = "needs exactly one of base_url, simulate, replay, or a known provider's p
 MUCH = "has over 20000 values or 40 levels, aliases followed"
 KEYS = "has to be a string, or a list of strings: one an account"
 URL = "has to be an address such as http://10.0.0.5:8000/v1"
+LEDGER = "has to be `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/DATABASE` (in a password, `/` is written %2F)"
 FORMS = "text, fields, {json: FIELD}, {regex: …}, {number: first | last} or {choice: [A, B]}"
 TIER = "has to be a list of models, or a mapping with `strategy` and `models`"
 
@@ -138,6 +139,14 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "a threshold over all": (SIM + "ledger: {alerts: {thresholds: [0.5, 2]}}",
                              "2: ledger.alerts.thresholds[1]: has to be at most 1.0"),
     "a word for no": (SIM + "ledger: {store_text: never}", "2: ledger.store_text: has to be true or false"),
+    "a ledger in memory": (SIM + "ledger: {url: 'sqlite:///:memory:'}",
+                           "2: ledger.url: has to name a file: `sqlite:///ledger.db`, relative to the configuration's "
+                           "folder"),
+    "another ledger": (SIM + "ledger: {url: 'mysql://ada:${KEY}@db/x'}", f"2: ledger.url: {LEDGER}"),
+    "a ledger without a database": (SIM + "ledger: {url: 'postgresql://ada:${KEY}@db'}", f"2: ledger.url: {LEDGER}"),
+    "a ledger's port": (SIM + "ledger: {url: 'postgresql://db:x/y'}", f"2: ledger.url: {LEDGER}"),
+    "half a password": (SIM + "ledger: {url: 'postgresql://ada:12/${KEY}@db/x'}", f"2: ledger.url: {LEDGER}"),
+    "the other half": (SIM + "ledger: {url: 'postgresql://db/x#${KEY}'}", f"2: ledger.url: {LEDGER}"),
     "users in a list": (SIM + "users: []", "2: users: has to be a folder beside this file, or a mapping of users"),
     "a user's provider": (SIM + "users: {john: {providers: {}}}",
                           "2: users.john.providers: may not be defined by a user, who chooses strategies, models and "
@@ -570,3 +579,15 @@ def test_keys_of_callers(file: Path) -> None:
     problem = "server.keys[1].key_sha256: is that of server.keys[0], too; each caller has a key of its own"
     assert (f"{file}:2: {problem}",) == wrong.value.problems
     assert () == read(file, SIM + "server: {keys: }").callers
+
+
+def test_a_ledgers_database(file: Path) -> None:
+    """A path is relative to the configuration's folder; without the section there is no ledger, and an empty one is all
+    defaults."""
+    assert read(file, SIM).ledger is None
+    assert Ledger(f"sqlite:///{file.parent}/ledger.db") == read(file, SIM + "ledger: {}").ledger
+    assert Ledger("sqlite:////var/x.db") == read(file, SIM + "ledger: {url: 'sqlite:////var/x.db'}").ledger
+    away = "postgresql://ada:secret@db:5433/ledger?sslmode=require"
+    asked = read(file, SIM + f"ledger: {{url: '{away}', required: true, retention_days: 7}}")
+    assert Ledger(away, 7, required=True) == asked.ledger
+    assert "secret" not in repr(asked)
