@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, get_args
@@ -15,6 +16,7 @@ from ray import serve
 from ray.exceptions import RayError
 
 from actors.following import Following
+from actors.ledger import RayDesk
 from actors.pools import RayPools
 from orchestrator.accounting import Lasting
 from orchestrator.asks import Answer, Ask, Reloaded
@@ -25,6 +27,8 @@ from orchestrator.config.settings import Rollout
 from orchestrator.config.shown import shown
 from orchestrator.coordinator import Coordinator
 from orchestrator.errors import CallFailed
+from orchestrator.ledger.asking import Asking
+from orchestrator.ledger.keeping import Keeping
 from orchestrator.limits.limiter import Limiter
 from orchestrator.python.asking import AnswerStream, Opened, ask_for, ending, whole
 from orchestrator.types import Failure, FailureKind, Json
@@ -38,6 +42,10 @@ DRAIN_S = 120.0
 """As long as HAProxy lets streams run on after it was reloaded (RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S)."""
 RELOAD_UP_S = 5.0
 """The same for pools that a changed configuration brings."""
+FLUSH_S = 2.0
+"""How long a replica that ends waits for the ledger to acknowledge its last records."""
+
+_log = logging.getLogger("orchestrator.app")
 
 
 class CoordinatorReplica:
@@ -52,6 +60,7 @@ class CoordinatorReplica:
         self._pools = RayPools()
         # What was learned of deployments, and what was counted, outlives configurations.
         self._lasting = Lasting()
+        self._keeping = Keeping(self._lasting, RayDesk)
         self._following = Following(config, self._lasting.counters, self._take, self._drain)
         self._limiter = Limiter(self._following)
         # Before whatever reserves money: what is refused for its number costs nobody anything.
@@ -66,6 +75,7 @@ class CoordinatorReplica:
 
     async def _take(self, snapshot: Snapshot) -> None:
         await self._pools.apply(snapshot, POOLS_UP_S if self._current is None else RELOAD_UP_S)
+        self._keeping.follow(snapshot.config.ledger)
         before = self._current
         self._access.taken(snapshot.config.callers)
         self._current = Coordinator(snapshot.config, self._pools.calls, self._pools, lasting=self._lasting)
@@ -85,6 +95,11 @@ class CoordinatorReplica:
         self.draining = True
         for one in (*self._former, self.coordinator()):
             await one.idle()
+        await self._keeping.flush(FLUSH_S)
+
+    async def __del__(self) -> None:
+        """Called by Serve, when a replica that is replaced or taken away has answered what it had in flight."""
+        await self._keeping.flush(FLUSH_S)
 
     def coordinator(self) -> Coordinator:
         """The one that answers what comes now."""
@@ -113,6 +128,16 @@ class CoordinatorReplica:
             return await self._following.reload()
         except (RayError, TimeoutError) as error:
             return Reloaded(0, (f"the control actor does not answer: {type(error).__name__}",))
+
+    async def spend(self, asked: Asking) -> Json | None:
+        """See `orchestrator.wire.app.Admin`."""
+        spent = await self._keeping.spend(asked)
+        if spent is not None:
+            try:
+                spent["lost"] = (await self._following.status())["lost"]
+            except (RayError, TimeoutError):
+                _log.info("the control actor is away: only this coordinator's lost records are shown")
+        return spent
 
     # By handle (contract §5): `h = serve.get_app_handle("orchestrator")`.
 

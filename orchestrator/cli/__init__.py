@@ -55,6 +55,24 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--tokens-per-minute", type=float)
     new.add_argument("--expires", metavar="YYYY-MM-DD", help="the last day on which it is taken")
     new.add_argument("--json", action="store_true")
+    spend = commands.add_parser(
+        "spend", help="what was spent, by a running endpoint's ledger, or read from its database"
+    )
+    spend.add_argument("--by", default="user", help="user (default), key, selector, model, provider, arm or day")
+    spend.add_argument(
+        "--since", metavar="WHEN", help="2026-11-01, 2026-11-01T12:30 (UTC), or so long ago: 7d, 24h, 30m"
+    )
+    spend.add_argument("--until", metavar="WHEN", help="the same")
+    spend.add_argument("--url", default=URL, help=f"default {URL}")
+    # Not the key itself: the list of processes shows arguments to everybody on the machine.
+    spend.add_argument(
+        "--key-env", default=KEY_ENV, metavar="NAME", help=f"the environment variable that has the key ({KEY_ENV})"
+    )
+    spend.add_argument(
+        "--ledger", metavar="URL", help="read this database instead: a file, sqlite:///… or postgresql://…"
+    )
+    spend.add_argument("--json", action="store_true")
+    spend.add_argument("--csv", action="store_true")
 
     simulate = commands.add_parser("simulate", help="run the simulated provider alone")
     simulate.add_argument("--host", default="127.0.0.1")
@@ -113,6 +131,11 @@ def _run(args: argparse.Namespace) -> int:
 
         names = ("name", "models", "user", "admin", "budget_usd", "requests_per_minute", "tokens_per_minute", "expires")
         return new({name: getattr(args, name) for name in names}, as_json=args.json)
+    if args.command == "spend":
+        from orchestrator.cli.spend import Question, spend
+
+        question = Question(args.url, args.key_env, args.ledger, args.by, args.since, args.until)
+        return spend(question, as_json=args.json, csv=args.csv)
     from orchestrator.cli import client
 
     there = client.Endpoint(args.url, args.key_env)

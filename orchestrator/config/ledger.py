@@ -13,6 +13,7 @@ from orchestrator.config.settings import Ledger
 
 _SQLITE = "sqlite:///"
 _FORMS = "has to be `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/DATABASE` (in a password, `/` is written %2F)"
+_FILE = "has to name a file: `sqlite:///ledger.db`, relative to the configuration's folder"
 _AT = ("ledger", "url")
 
 
@@ -23,15 +24,20 @@ def read_ledger(document: Document, data: Any, folder: Path) -> Ledger | None:
     read: Ledger | None = read_section(document, ("ledger",), Ledger, data)
     if read is None:
         return None
-    if read.url.startswith(_SQLITE):
-        path = read.url.removeprefix(_SQLITE)
-        if path and not path.startswith(":") and path.isprintable():
-            return replace(read, url=f"{_SQLITE}{folder / path}")
-        document.problem(_AT, "has to name a file: `sqlite:///ledger.db`, relative to the configuration's folder")
-    elif not _is_postgresql(read.url):
+    if not is_ledger(read.url):
         # The value may hold a password: it is not repeated.
-        document.problem(_AT, _FORMS)
+        document.problem(_AT, _FILE if read.url.startswith(_SQLITE) else _FORMS)
+    elif read.url.startswith(_SQLITE):
+        return replace(read, url=f"{_SQLITE}{folder / read.url.removeprefix(_SQLITE)}")
     return read
+
+
+def is_ledger(url: str) -> bool:
+    """Whether it is the URL of a file for SQLite, or of a database on PostgreSQL."""
+    path = url.removeprefix(_SQLITE)
+    if path == url:
+        return _is_postgresql(url)
+    return bool(path) and not path.startswith(":") and path.isprintable()
 
 
 def _is_postgresql(url: str) -> bool:

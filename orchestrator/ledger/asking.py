@@ -12,6 +12,8 @@ from orchestrator.errors import BadChoice
 from orchestrator.types import Json
 
 BY = ("user", "key", "selector", "model", "provider", "arm", "day")
+LATEST_S = 253_402_300_799.0
+"""The last second of the year 9999: there is no later date."""
 _AGO = re.compile(r"(\d{1,6})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -39,14 +41,14 @@ def _time(param: str, said: str | None, now_s: float) -> float | None:
     if not said:
         return None
     if ago := _AGO.fullmatch(said):
-        return now_s - timedelta(**{_UNITS[ago[2]]: int(ago[1])}).total_seconds()
+        return max(0.0, now_s - timedelta(**{_UNITS[ago[2]]: int(ago[1])}).total_seconds())
     try:
         # In a query a plus is a space.
         time = datetime.fromisoformat(said.replace(" ", "+") if said.count(":") > 1 else said)
     except ValueError:
         what = "has to be a day (2026-11-01), a time in UTC (2026-11-01T12:30), or how long ago (7d, 24h, 30m)"
         raise BadChoice(param, what) from None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    return min(max(0.0, (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()), LATEST_S)
 
 
 def as_csv(answer: Json) -> str:

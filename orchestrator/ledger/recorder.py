@@ -97,11 +97,7 @@ class Recorder:
     async def flush(self, limit_s: float) -> bool:
         """Posts what there is, and waits for it to be acknowledged. False: it was not, in so long."""
         self._many.set()
-        try:
-            await asyncio.wait_for(self._idle.wait(), limit_s)
-        except TimeoutError:
-            return False
-        return True
+        return await _set(self._idle, limit_s)
 
     async def aclose(self, limit_s: float = 5.0) -> None:
         """Posts what there is, and ends. What is not acknowledged in so long is lost, and said."""
@@ -206,7 +202,9 @@ class Recorder:
         self._waiting_since_s = self._clock()
         while True:
             try:
-                posted = await asyncio.wait_for(self._post(batch), POST_S)
+                # Not wait_for, which in Python 3.11 forgets that it was cancelled where both come together.
+                async with asyncio.timeout(POST_S):
+                    posted = await self._post(batch)
             except Exception as error:
                 # Whatever it was: the batch is kept, and posted again.
                 self._failed(error)
@@ -242,7 +240,8 @@ class Recorder:
 async def _set(event: asyncio.Event, limit_s: float) -> bool:
     """Waits for an event. False: it did not come in so long."""
     try:
-        await asyncio.wait_for(event.wait(), limit_s)
+        async with asyncio.timeout(limit_s):
+            await event.wait()
     except TimeoutError:
         return False
     return True

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from orchestrator.accounting import Ended
-from orchestrator.money import units_of
+from orchestrator.money import GRID, units_of
 from orchestrator.report import may_cost
 from orchestrator.types import FailureKind, Json, Reply
 from orchestrator.world import outcome_of
@@ -252,7 +252,7 @@ def _attempt(entry: Json) -> AttemptRecord:
 
 
 def _units(usd: Any) -> int | None:
-    return None if usd is None else min(units_of(usd), LARGEST)
+    return None if usd is None else LARGEST if usd > LARGEST / GRID else units_of(usd)
 
 
 def _whole(number: Any) -> int | None:

@@ -59,7 +59,7 @@ attempts = Table(
     Column("is_estimate", Boolean, nullable=False),
     Column("unknown", Boolean, nullable=False),
 )
-"""An `AttemptRecord` in its order, behind its request, its number, and when that request began: they are forgotten together."""
+"""An `AttemptRecord` in its order, behind its request, its number, and when that began: both are forgotten together."""
 
 arms = Table(
     "arms",

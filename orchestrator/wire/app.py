@@ -18,6 +18,7 @@ from orchestrator.asks import Answer, Ask, Gone, Reloaded, Sink
 from orchestrator.callers import Caller
 from orchestrator.config.settings import CallerKey, Server
 from orchestrator.errors import BadChoice, Denied, NotAllowed, UnknownSelector
+from orchestrator.ledger.asking import Asking
 from orchestrator.limits.limiter import Standing
 from orchestrator.types import Failure, Json, Reply
 from orchestrator.wire.access import Access
@@ -39,6 +40,7 @@ from orchestrator.wire.openapi import DOCUMENT, METHODS
 from orchestrator.wire.origins import check_origin, preflight
 from orchestrator.wire.shape import Shape, Speaker
 from orchestrator.wire.shapes import SHAPES, speaking
+from orchestrator.wire.spend import answer_spend
 from orchestrator.wire.sse import SseSink
 
 _log = logging.getLogger("orchestrator.wire")
@@ -76,6 +78,10 @@ class Admin(Protocol):
 
     async def reload(self) -> Reloaded:
         """Has the file read now."""
+        ...
+
+    async def spend(self, asked: Asking) -> Json | None:
+        """What was spent; None: there is no ledger. Raises LedgerFailed."""
         ...
 
 
@@ -174,6 +180,9 @@ class App:
         if path == "/v1/messages/count_tokens":
             limit = int(self._current().server.max_body_mb * 1_000_000)
             await send_json(send, 200, count_tokens(await read_body(scope, receive, limit)), self._id(request_id))
+            return
+        if path == "/admin/spend":
+            await answer_spend(self._admin.spend, scope, send, self._id(request_id))
             return
         listing = path.startswith("/v1/models")
         status, body = (200, await self._models(path, scope, caller)) if listing else await self._state(path, scope)

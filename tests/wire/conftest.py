@@ -15,6 +15,9 @@ from orchestrator.config.load import load_mapping
 from orchestrator.config.settings import Config
 from orchestrator.coordinator import Coordinator
 from orchestrator.inprocess import LocalPools
+from orchestrator.ledger.asking import Asking
+from orchestrator.ledger.bookkeeper import LocalDesk
+from orchestrator.ledger.keeping import Keeping
 from orchestrator.limits.limiter import Here, Limiter
 from orchestrator.local import Local
 from orchestrator.types import Json
@@ -40,9 +43,13 @@ class Above:
     problems: tuple[str, ...] = ()
     user_problems: tuple[str, ...] = ()
     draining = False
+    keeping: Keeping | None = None
 
     async def config(self) -> Json:
         return {"version": 7}
+
+    async def spend(self, asked: Asking) -> Json | None:
+        return None if self.keeping is None else await self.keeping.spend(asked)
 
     async def reload(self) -> Reloaded:
         return Reloaded(7, self.problems, self.user_problems)
@@ -56,8 +63,10 @@ class Stack:
         self.above = Above()
         self.pools = Pools(self.config)
         self.runtime = Local(self.pools.endpoints)
+        lasting = Lasting()
+        self.keeping = self.above.keeping = Keeping(lasting, LocalDesk)
         self.limiter = Limiter(Here())
-        lasting = Lasting(allowing=(self.limiter,))
+        lasting.allowing = (self.limiter, *lasting.allowing)
         self.coordinator = Coordinator(self.config, self.runtime, self.pools, lasting=lasting)
         self.app: Any = App(lambda: self.coordinator, self.above, Access(), standing=self.limiter.standing)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://test", timeout=20)
@@ -69,6 +78,7 @@ class Stack:
 
     async def aclose(self) -> None:
         await self.http.aclose()
+        await self.keeping.aclose()
         await self.runtime.aclose()
         for row in await self.pools.stats():
             assert row["in_flight"] == 0
@@ -94,6 +104,7 @@ async def serve() -> AsyncIterator[Serve]:
         async def one(config: Mapping[str, Any]) -> Stack:
             stack = Stack(config)
             await stack.pools.start()
+            stack.keeping.follow(stack.config.ledger)
             stacks.push_async_callback(stack.aclose)
             return stack
 

@@ -14,6 +14,7 @@ from orchestrator import callers
 from orchestrator.asks import Answer, Ask, Reloaded, Sink
 from orchestrator.config.settings import CallerKey, Server
 from orchestrator.errors import BadChoice, NotAllowed, UnknownSelector
+from orchestrator.ledger.asking import Asking
 from orchestrator.types import Failure, FailureKind, Finish, Json, Reply, Usage
 from orchestrator.wire.access import Access
 from orchestrator.wire.app import App
@@ -49,6 +50,9 @@ class Fake:
 
     async def reload(self) -> Reloaded:
         return Reloaded(0, ())
+
+    async def spend(self, asked: Asking) -> Json | None:
+        return None
 
     def rollout(self, user: str) -> Json:
         return {}

@@ -191,6 +191,9 @@ def test_csv(store: Store) -> None:
         ("7d", AT_S - 7 * DAY_S),
         ("36h", AT_S - 1.5 * DAY_S),
         ("30m", AT_S - 1800),
+        ("999999d", 0.0),
+        ("0001-01-01", 0.0),
+        ("9999-12-31T23:59:59-23:00", 253_402_300_799.0),
     ],
 )
 def test_times(said: str | None, at_s: float | None) -> None:
