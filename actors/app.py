@@ -27,6 +27,7 @@ from orchestrator.config.settings import Rollout
 from orchestrator.config.shown import shown
 from orchestrator.coordinator import Coordinator
 from orchestrator.errors import CallFailed
+from orchestrator.keyring import KeyBook, Keyring
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.keeping import Keeping
 from orchestrator.limits.limiter import Limiter
@@ -68,10 +69,12 @@ class CoordinatorReplica:
         self._current: Coordinator | None = None
         self._former: list[Coordinator] = []
         self._closing: set[asyncio.Task[None]] = set()
-        self._access = Access(keyless)
+        self._keyring = Keyring(self._book)
+        self._access = Access(keyless, self._keyring)
         self.draining = False
         """See `orchestrator.wire.app.Admin`."""
         await self._following.start()
+        self._keyring.start()
 
     async def _take(self, snapshot: Snapshot) -> None:
         await self._pools.apply(snapshot, POOLS_UP_S if self._current is None else RELOAD_UP_S)
@@ -100,6 +103,11 @@ class CoordinatorReplica:
     async def __del__(self) -> None:
         """Called by Serve, when a replica that is replaced or taken away has answered what it had in flight."""
         await self._keeping.flush(FLUSH_S)
+
+    def _book(self) -> KeyBook | None:
+        """Where keys are kept; without any in the configuration none are asked for, and nobody needs to look."""
+        asked_for = self._current is not None and self._current.callers
+        return self._keeping.desk if asked_for else None
 
     def coordinator(self) -> Coordinator:
         """The one that answers what comes now."""

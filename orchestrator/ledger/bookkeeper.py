@@ -189,6 +189,10 @@ class LocalDesk:
         self._bookkeeper.start()
         self.post = self._bookkeeper.post
         self.spend = self._bookkeeper.spend
+        self.keys = self._bookkeeper.keys
+        self.put_key = self._bookkeeper.put_key
+        self.revoke_key = self._bookkeeper.revoke_key
+        self.keys_version = self._bookkeeper.keys_version
         self.aclose = self._bookkeeper.aclose
 
     def configure(self, settings: Ledger) -> None:

@@ -21,6 +21,7 @@ from orchestrator.errors import BadChoice, Denied, NotAllowed, UnknownSelector
 from orchestrator.ledger.asking import Asking
 from orchestrator.limits.limiter import Standing
 from orchestrator.types import Failure, Json, Reply
+from orchestrator.wire import callers
 from orchestrator.wire.access import Access
 from orchestrator.wire.errors import error_object, show
 from orchestrator.wire.http import (
@@ -36,7 +37,7 @@ from orchestrator.wire.http import (
     send_json,
 )
 from orchestrator.wire.messages import count_tokens
-from orchestrator.wire.openapi import DOCUMENT, METHODS
+from orchestrator.wire.openapi import DOCUMENT, METHODS, methods_of
 from orchestrator.wire.origins import check_origin, preflight
 from orchestrator.wire.shape import Shape, Speaker
 from orchestrator.wire.shapes import SHAPES, speaking
@@ -158,13 +159,14 @@ class App:
     async def _route(
         self, path: str, scope: Scope, receive: Receive, send: Send, request_id: str, caller: Caller | None
     ) -> None:
-        needed = "GET" if path == "/" or path.startswith("/v1/models/") else METHODS.get(path)
-        if needed is None:
+        taken = methods_of(path)
+        if not taken:
             near = get_close_matches(path, METHODS, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise Refused(404, "not_found", f"there is no {path}{hint} (there is {', '.join(METHODS)})")
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        if method != needed:
+        if method not in taken:
+            needed = ", ".join(taken)
             raise Refused(405, "method_not_allowed", f"{path} takes {needed}", headers=((b"allow", needed.encode()),))
         shape = SHAPES.get(path)
         if self._admin.draining and (shape is not None or path == "/ready"):
@@ -180,6 +182,11 @@ class App:
         if path == "/v1/messages/count_tokens":
             limit = int(self._current().server.max_body_mb * 1_000_000)
             await send_json(send, 200, count_tokens(await read_body(scope, receive, limit)), self._id(request_id))
+            return
+        if path.startswith(callers.PATH):
+            keyring = None if self._access is None else self._access.keyring
+            body = await callers.answer_keys(keyring, self._current().callers, path, scope, receive)
+            await send_json(send, 200, body, [*self._id(request_id), (b"cache-control", b"no-store")])
             return
         if path == "/admin/spend":
             await answer_spend(self._admin.spend, scope, send, self._id(request_id))

@@ -15,6 +15,7 @@ from orchestrator.config.load import load_mapping
 from orchestrator.config.settings import Config
 from orchestrator.coordinator import Coordinator
 from orchestrator.inprocess import LocalPools
+from orchestrator.keyring import Keyring
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.bookkeeper import LocalDesk
 from orchestrator.ledger.keeping import Keeping
@@ -68,7 +69,12 @@ class Stack:
         self.limiter = Limiter(Here())
         lasting.allowing = (self.limiter, *lasting.allowing)
         self.coordinator = Coordinator(self.config, self.runtime, self.pools, lasting=lasting)
-        self.app: Any = App(lambda: self.coordinator, self.above, Access(), standing=self.limiter.standing)
+        self.app: Any = App(
+            lambda: self.coordinator,
+            self.above,
+            Access(keyring=Keyring(lambda: self.keeping.desk)),
+            standing=self.limiter.standing,
+        )
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://test", timeout=20)
 
     async def chat(self, model: str, **fields: Any) -> httpx.Response:
