@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import orjson
 from ray import serve
@@ -33,7 +33,7 @@ from orchestrator.ledger.keeping import Keeping
 from orchestrator.limits.limiter import Limiter
 from orchestrator.python.asking import AnswerStream, Opened, ask_for, ending, whole
 from orchestrator.types import Failure, FailureKind, Json
-from orchestrator.wire.access import Access, Keyless
+from orchestrator.wire.access import Access, Keyless, keyless_of
 from orchestrator.wire.app import App
 
 NAME = "orchestrator"
@@ -233,9 +233,7 @@ def build(args: dict[str, Any]) -> Any:
         raise ValueError(f"unknown arguments {', '.join(sorted(unknown))}; there is {', '.join(known)}")
     config = os.path.abspath(args.get("config") or default_config())
     keys = load(config).callers  # what is wrong is said here, before anything is started
-    keyless = args.get("keyless") or ("nobody" if keys else "anybody")
-    if keyless not in get_args(Keyless):
-        raise ValueError(f"keyless: there is {', '.join(get_args(Keyless))}, and no {keyless!r}")
+    keyless = keyless_of(args.get("keyless"), keys)
     deployment = serve.deployment(
         name="coordinator",
         num_replicas=int(args.get("replicas", 1)),

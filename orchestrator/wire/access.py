@@ -21,7 +21,7 @@ import ipaddress
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from orchestrator.callers import Caller
 from orchestrator.config.settings import CallerKey
@@ -49,6 +49,17 @@ _BEARER: Header = (b"www-authenticate", b'Bearer realm="orchestrator"')
 _WRONG: Header = (b"www-authenticate", b'Bearer realm="orchestrator", error="invalid_token"')
 
 _log = logging.getLogger("orchestrator.access")
+
+
+def keyless_of(wanted: str | None, callers: tuple[CallerKey, ...]) -> Keyless:
+    """What is to hold where the configuration has no keys: as it is wanted, and if nothing is said, by whether it has some
+    now. Raises ValueError."""
+    for one in get_args(Keyless):
+        if wanted == one:
+            return cast(Keyless, one)
+    if wanted is not None:
+        raise ValueError(f"keyless: there is {', '.join(get_args(Keyless))}, and no {wanted!r}")
+    return "nobody" if callers else "anybody"
 
 
 class Access:

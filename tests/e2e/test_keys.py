@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ import pytest
 
 from bench.serving import Served
 from orchestrator.keys import hash_of, make_key
+from tests.postgres import PASSWORD, Postgres, programs
 from tests.upstream import Upstream
 
-PROVIDER_KEY, SECOND_KEY = "sk-provider-4f1d2c9a7b", "sk-provider-8e3b6d0c5a"
+PROVIDER_KEY, SECOND_KEY, WRONG_PASSWORD = "sk-provider-4f1d2c9a7b", "sk-provider-8e3b6d0c5a", "secret-0d9c8b7a6e"
 ROOT, JOHN, EVEN, BURST, ROTATED = (make_key() for _ in range(5))
 LIMIT = 600
 CONFIG = """
@@ -34,6 +35,7 @@ providers:
     timeouts: {{connect_s: 2, first_token_s: 1, idle_s: 1, answer_s: 1, total_s: 3}}
 tiers: {{both: [up/unavailable, sim/chat]}}
 users: {{john: {{experiments: {{one: [sim/chat]}}}}}}
+ledger: {{url: "{ledger}"}}
 server:
   keys:
 {keys}
@@ -52,15 +54,31 @@ ALL = (
 )
 
 
-def written(upstream: Upstream, keys: str) -> str:
-    return CONFIG.format(port=upstream.port, first=PROVIDER_KEY, keys=keys)
+Written = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def locked(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Served]]:
+def ledger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Its database: one with a password, where this machine can have one."""
+    if programs() is None and os.environ.get("CI") != "true":
+        return f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database()
+
+
+@pytest.fixture(scope="module")
+def written(upstream: Upstream, ledger: str) -> Written:
+    def one(keys: str, url: str = ledger) -> str:
+        return CONFIG.format(port=upstream.port, first=PROVIDER_KEY, keys=keys, ledger=url)
+
+    return one
+
+
+@pytest.fixture(scope="module")
+def locked(written: Written, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Served]]:
     """The endpoint with keys and two coordinators."""
     config = tmp_path_factory.mktemp("keys") / "config.yaml"
-    config.write_text(written(upstream, ALL))
+    config.write_text(written(ALL))
     os.environ["SECOND_PROVIDER_KEY"] = SECOND_KEY
     try:
         served = Served(config, "--replicas", "2")
@@ -109,21 +127,33 @@ async def test_six_hundred_a_minute_over_two_coordinators(locked: tuple[Path, Se
     assert LIMIT * 0.99 <= passed[BURST] <= LIMIT * 1.01
 
 
-async def test_keys_rotate_by_a_changed_file(locked: tuple[Path, Served], upstream: Upstream) -> None:
+async def test_keys_rotate_by_a_changed_file(locked: tuple[Path, Served], written: Written) -> None:
     """A new one is taken and an old one refused by both coordinators within 2 s; other requests notice nothing."""
     config, served = locked
     async with client(served) as http:
         assert [200, 401] == [(await chat(http, key)).status_code for key in (JOHN, ROTATED)]
-        config.write_text(written(upstream, ALL.replace(hash_of(JOHN), hash_of(ROTATED))))
+        config.write_text(written(ALL.replace(hash_of(JOHN), hash_of(ROTATED))))
         began_s, right = time.monotonic(), 0
         while right < 6:
             statuses = [(await chat(http, key)).status_code for key in (ROOT, JOHN, ROTATED)]
             assert 200 == statuses[0]
             right = right + 1 if statuses[1:] == [401, 200] else 0
             assert time.monotonic() - began_s < 3
-        config.write_text(written(upstream, ALL))
+        config.write_text(written(ALL))
         while (await chat(http, JOHN)).status_code != 200 or (await chat(http, JOHN)).status_code != 200:
             assert time.monotonic() - began_s < 10
+
+
+async def test_keys_made_and_revoked_while_it_runs(locked: tuple[Path, Served]) -> None:
+    """Taken by both coordinators at once, since an unknown one is looked up; refused by both within a second."""
+    _, served = locked
+    async with client(served) as http:
+        made = await http.post("/admin/keys", headers={"x-api-key": ROOT}, json={"name": "made", "models": ["sim/*"]})
+        key = made.json()["key"]
+        assert [200] * 8 == [(await chat(http, key)).status_code for _ in range(8)]
+        assert 200 == (await http.delete("/admin/keys/made", headers={"x-api-key": ROOT})).status_code
+        await asyncio.sleep(1)
+        assert [401] * 8 == [(await chat(http, key)).status_code for _ in range(8)]
 
 
 def test_commands_bring_a_key(locked: tuple[Path, Served]) -> None:
@@ -169,11 +199,13 @@ def _own_ports(process: psutil.Process) -> set[int]:
 
 
 @pytest.mark.timeout(180)
-async def test_a_loaded_run_leaves_no_key_behind(locked: tuple[Path, Served]) -> None:
-    """Not in logs, errors, answers of /admin, names and arguments of actors, arguments of processes, or files."""
-    _, served = locked
+async def test_a_loaded_run_leaves_no_key_behind(locked: tuple[Path, Served], written: Written, ledger: str) -> None:
+    """Not in logs, errors, answers of /admin, names and arguments of actors, arguments of processes, or files; nor the
+    password of the ledger's database, a right one or a wrong one."""
+    config, served = locked
     texts: dict[str, str] = {}
     async with client(served) as http:
+        texts["a key"] = (await http.get("/admin/keys", headers={"x-api-key": ROOT})).text
         models = (
             "up/ok",
             "up/unauthorized",
@@ -193,6 +225,10 @@ async def test_a_loaded_run_leaves_no_key_behind(locked: tuple[Path, Served]) ->
         for task in leaving:
             task.cancel()
         await asyncio.gather(*leaving, return_exceptions=True)
+        config.write_text(written(ALL, ledger.replace(PASSWORD, WRONG_PASSWORD)))
+        await asyncio.sleep(2)
+        texts["without a ledger"] = (await http.get("/admin/spend", headers={"x-api-key": ROOT})).text
+        texts["a key that nobody can look up"] = (await chat(http, "sk-orch-unknown")).text
         for path in ("/admin/config", "/admin/pools", "/ready", "/v1/models"):
             texts[path] = (await http.get(path, headers={"x-api-key": ROOT})).text
             assert len(texts[path]) > 10
@@ -213,6 +249,7 @@ async def test_a_loaded_run_leaves_no_key_behind(locked: tuple[Path, Served]) ->
     served.process.send_signal(signal.SIGINT)
     texts["standard output"], texts["standard error"] = served.process.communicate(timeout=30)
     secrets = {"a provider's key": PROVIDER_KEY, "another": SECOND_KEY, "root's": ROOT, "john's": JOHN, "even's": EVEN}
+    secrets |= {"the ledger's password": "-" * 8 + PASSWORD, "a wrong one": "-" * 8 + WRONG_PASSWORD}
     found = [(name, place) for place, text in texts.items() for name, secret in secrets.items() if secret[8:] in text]
     assert [] == found
 
