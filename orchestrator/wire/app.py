@@ -48,6 +48,12 @@ _log = logging.getLogger("orchestrator.wire")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
+_LIMITS = {
+    what: tuple(f"x-ratelimit-{name}-{what}".encode() for name in ("limit", "remaining", "reset"))
+    for what in ("requests", "tokens")
+}
+
+
 class Coordinating(Protocol):
     """What the application needs of a coordinator."""
 
@@ -370,8 +376,8 @@ def _limits(standing: Callable[[Caller], Sequence[Standing]], caller: Caller) ->
     """How a key stands with its limits, as OpenAI says it (platform.openai.com/docs/guides/rate-limits, "in headers")."""
     headers: list[Header] = []
     for what, limit, remaining, reset_s in standing(caller):
-        for name, value in (("limit", limit), ("remaining", remaining), ("reset", duration(reset_s))):
-            headers.append((f"x-ratelimit-{name}-{what}".encode(), str(value).encode()))
+        names = _LIMITS[what]
+        headers += ((names[0], b"%d" % limit), (names[1], b"%d" % remaining), (names[2], duration(reset_s).encode()))
     return headers
 
 
