@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import orjson
 from ray import serve
@@ -31,12 +31,13 @@ from orchestrator.config.shown import shown
 from orchestrator.coordinator import Coordinator
 from orchestrator.counters import Counters
 from orchestrator.errors import CallFailed
+from orchestrator.keyring import KeyBook, Keyring
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.keeping import Keeping
 from orchestrator.limits.limiter import Limiter
 from orchestrator.python.asking import AnswerStream, Opened, ask_for, ending, whole
 from orchestrator.types import Failure, FailureKind, Json
-from orchestrator.wire.access import Access, Keyless
+from orchestrator.wire.access import Access, Keyless, keyless_of
 from orchestrator.wire.app import App
 from orchestrator.wire.http import Refused
 
@@ -74,10 +75,12 @@ class CoordinatorReplica:
         self._current: Coordinator | None = None
         self._former: list[Coordinator] = []
         self._closing: set[asyncio.Task[None]] = set()
-        self._access = Access(keyless)
+        self._keyring = Keyring(self._book)
+        self._access = Access(keyless, self._keyring)
         self.draining = False
         """See `orchestrator.wire.app.Admin`."""
         await self._following.start()
+        self._keyring.start()
 
     async def _take(self, snapshot: Snapshot) -> None:
         logs.configure(snapshot.config.logs, "coordinator")
@@ -109,6 +112,11 @@ class CoordinatorReplica:
     async def __del__(self) -> None:
         """Called by Serve, when a replica that is replaced or taken away has answered what it had in flight."""
         await self._keeping.flush(FLUSH_S)
+
+    def _book(self) -> KeyBook | None:
+        """Where keys are kept; without any in the configuration none are asked for, and nobody needs to look."""
+        asked_for = self._current is not None and self._current.callers
+        return self._keeping.desk if asked_for else None
 
     def coordinator(self) -> Coordinator:
         """The one that answers what comes now."""
@@ -247,9 +255,7 @@ def build(args: dict[str, Any]) -> Any:
         raise ValueError(f"unknown arguments {', '.join(sorted(unknown))}; there is {', '.join(known)}")
     config = os.path.abspath(args.get("config") or default_config())
     keys = load(config).callers  # what is wrong is said here, before anything is started
-    keyless = args.get("keyless") or ("nobody" if keys else "anybody")
-    if keyless not in get_args(Keyless):
-        raise ValueError(f"keyless: there is {', '.join(get_args(Keyless))}, and no {keyless!r}")
+    keyless = keyless_of(args.get("keyless"), keys)
     deployment = serve.deployment(
         name="coordinator",
         num_replicas=int(args.get("replicas", 1)),

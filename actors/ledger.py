@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import logging
 import os
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import RayError
@@ -26,7 +26,7 @@ from orchestrator.config.settings import Ledger as Settings
 from orchestrator.errors import LedgerFailed
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.bookkeeper import Bookkeeper
-from orchestrator.ledger.records import Batch, Posted, packed, unpacked
+from orchestrator.ledger.records import Batch, KeyRow, Posted, packed, unpacked
 from orchestrator.ledger.store import Store
 from orchestrator.types import Json
 
@@ -91,6 +91,18 @@ class Ledger:
             return None
         try:
             return await bookkeeper.lease(ask, wait_s)
+        except LedgerFailed as error:
+            return error
+
+    async def keys(
+        self, what: Literal["keys", "put_key", "revoke_key", "keys_version"], *arguments: Any
+    ) -> tuple[Any] | LedgerFailed | None:
+        """What a method of the bookkeeper's, for callers' keys, gives: one that gives nothing is told from no database."""
+        bookkeeper = self._asked()
+        if bookkeeper is None:
+            return None
+        try:
+            return (await getattr(bookkeeper, what)(*arguments),)
         except LedgerFailed as error:
             return error
 
@@ -165,6 +177,25 @@ class RayDesk:
         """See `Desk.budgets`."""
         rows: list[Json] = await self._ask("budgets")
         return rows
+
+    async def keys(self) -> tuple[KeyRow, ...]:
+        """See `Desk.keys`."""
+        rows: tuple[tuple[KeyRow, ...]] = await self._ask("keys", "keys")
+        return rows[0]
+
+    async def put_key(self, row: KeyRow) -> None:
+        """See `Desk.put_key`."""
+        await self._ask("keys", "put_key", row)
+
+    async def revoke_key(self, name: str, at_s: float) -> bool:
+        """See `Desk.revoke_key`."""
+        revoked: tuple[bool] = await self._ask("keys", "revoke_key", name, at_s)
+        return revoked[0]
+
+    async def keys_version(self) -> int:
+        """See `Desk.keys_version`."""
+        version: tuple[int] = await self._ask("keys", "keys_version")
+        return version[0]
 
     async def aclose(self) -> None:
         """See `Desk.aclose`: the actor ends when nobody posts to it any more."""

@@ -15,7 +15,7 @@ from orchestrator.keys import hash_of, make_key
 def new(fields: Mapping[str, Any], *, as_json: bool) -> int:
     """Prints a new key and its line for `server: keys:`; nothing is kept. 2, with what is wrong, for fields that are."""
     key = make_key()
-    said = {name: value for name, value in fields.items() if value not in (None, False)}
+    said = {name: value for name, value in fields.items() if value is not None and value is not False}
     row = {"name": said.pop("name"), "key_sha256": hash_of(key), **said}
     document = Document("orchestrator key new", {}, lambda _: False, variables=False)
     document.take(row)

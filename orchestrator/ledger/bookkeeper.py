@@ -243,6 +243,10 @@ class LocalDesk:
         self.spend = self._bookkeeper.spend
         self.lease = self._bookkeeper.lease
         self.budgets = self._bookkeeper.budgets
+        self.keys = self._bookkeeper.keys
+        self.put_key = self._bookkeeper.put_key
+        self.revoke_key = self._bookkeeper.revoke_key
+        self.keys_version = self._bookkeeper.keys_version
         self.aclose = self._bookkeeper.aclose
 
     def configure(self, settings: Ledger) -> None:

@@ -13,7 +13,7 @@ from orchestrator.budgets.purse import Purse
 from orchestrator.config.settings import Ledger
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.recorder import Recorder
-from orchestrator.ledger.records import Batch, Posted
+from orchestrator.ledger.records import Batch, KeyRow, Posted
 from orchestrator.types import Json
 
 
@@ -38,6 +38,22 @@ class Desk(Protocol):
 
     async def budgets(self) -> list[Json]:
         """How each budget stands, in units."""
+        ...
+
+    async def keys(self) -> tuple[KeyRow, ...]:
+        """Callers' keys: see `orchestrator.keyring.KeyBook`."""
+        ...
+
+    async def put_key(self, row: KeyRow) -> None:
+        """The same."""
+        ...
+
+    async def revoke_key(self, name: str, at_s: float) -> bool:
+        """The same."""
+        ...
+
+    async def keys_version(self) -> int:
+        """The same."""
         ...
 
     async def aclose(self) -> None:
@@ -92,6 +108,11 @@ class Keeping:
             task = asyncio.ensure_future(_close(purse, recorder, desk))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+    @property
+    def desk(self) -> Desk | None:
+        """The ledger that there is now."""
+        return self._desk
 
     async def allow(self, asked: Asked) -> Allowance | None:
         """Reserves what the request may cost in its budgets. Raises Denied: also while a required ledger is away."""

@@ -26,10 +26,14 @@ class Window:
     def add(self, now_s: float, at_s: float, amount: int) -> None:
         """Uses an amount at `at_s`; a negative one takes back what was used then. What is forgotten by now is let be."""
         bucket = int(at_s / BUCKET_S)
+        ends = self._ends
+        if ends and ends[-1] == bucket and self._first < len(ends):
+            self._amounts[-1] += amount
+            self.total += amount
+            return
         if _forgotten_s(bucket) <= now_s:
             return
         self.total += amount
-        ends = self._ends
         if len(ends) == self._first or bucket > ends[-1]:
             ends.append(bucket)
             self._amounts.append(amount)

@@ -21,12 +21,13 @@ import ipaddress
 import logging
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
-from math import inf
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, cast, get_args
 
 from orchestrator.callers import Caller
 from orchestrator.config.settings import CallerKey
+from orchestrator.errors import LedgerFailed
+from orchestrator.keyring import Keyring, Known, known
+from orchestrator.wire.callers import away
 from orchestrator.wire.http import Header, Refused, Scope
 from orchestrator.wire.origins import host_of, is_local
 
@@ -50,42 +51,26 @@ _WRONG: Header = (b"www-authenticate", b'Bearer realm="orchestrator", error="inv
 _log = logging.getLogger("orchestrator.access")
 
 
-class Known(NamedTuple):
-    """A key, and until when it is taken, in seconds since 1970."""
-
-    key: CallerKey
-    caller: Caller
-    until_s: float
-
-
-def known(key: CallerKey) -> Known:
-    """A key as it is looked up."""
-    if key.expires is None:
-        return Known(key, key.caller, inf)
-    end = datetime.combine(key.expires, datetime.min.time(), UTC) + timedelta(days=1)
-    return Known(key, key.caller, end.timestamp())
-
-
-class Kept(Protocol):
-    """Keys beside those of the configuration: made, and revoked, while the endpoint runs."""
-
-    def find(self, key_sha256: str) -> Known | None:
-        """What is known of a key without asking anybody."""
-        ...
-
-    async def look(self) -> None:
-        """Asks for what is newer. Raises Refused (503) where nobody answers."""
-        ...
+def keyless_of(wanted: str | None, callers: tuple[CallerKey, ...]) -> Keyless:
+    """What is to hold where the configuration has no keys: as it is wanted, and if nothing is said, by whether it has some
+    now. Raises ValueError."""
+    for one in get_args(Keyless):
+        if wanted == one:
+            return cast(Keyless, one)
+    if wanted is not None:
+        raise ValueError(f"keyless: there is {', '.join(get_args(Keyless))}, and no {wanted!r}")
+    return "nobody" if callers else "anybody"
 
 
 class Access:
     """Looks at keys for an application. Costs about 3 µs a request."""
 
     def __init__(
-        self, keyless: Keyless = "anybody", kept: Kept | None = None, *, now: Callable[[], float] = time.time
+        self, keyless: Keyless = "anybody", keyring: Keyring | None = None, *, now: Callable[[], float] = time.time
     ) -> None:
+        self.keyring = keyring
+        """Keys beside those of the configuration; None: there are none."""
         self._keyless = keyless
-        self._kept = kept
         self._now = now
         self._callers: tuple[CallerKey, ...] = ()
         """Those of the configuration that `_by_hash` is made of."""
@@ -113,8 +98,11 @@ class Access:
             self._callers, self._by_hash = callers, {key.key_sha256: known(key) for key in callers}
         hashes = [hashlib.sha256(key).hexdigest() for key in _presented(scope["headers"])]
         found = self._find(hashes)
-        if found is None and hashes and self._kept is not None:
-            await self._kept.look()
+        if found is None and hashes and self.keyring is not None:
+            try:
+                await self.keyring.look()
+            except LedgerFailed as error:
+                raise away(error) from None
             found = self._find(hashes)
         if found is None:
             raise _refused(bool(hashes))
@@ -127,7 +115,7 @@ class Access:
 
     def _find(self, hashes: Iterable[str]) -> Known | None:
         for one in hashes:
-            found = self._by_hash.get(one) or (None if self._kept is None else self._kept.find(one))
+            found = self._by_hash.get(one) or (None if self.keyring is None else self.keyring.find(one))
             if found is not None and hmac.compare_digest(found.key.key_sha256, one):
                 return found
         return None

@@ -24,6 +24,7 @@ from orchestrator.ledger.asking import Asking
 from orchestrator.limits.limiter import Standing
 from orchestrator.money import plain
 from orchestrator.types import Failure, Json, Reply
+from orchestrator.wire import callers
 from orchestrator.wire.access import Access
 from orchestrator.wire.errors import error_object, show
 from orchestrator.wire.http import (
@@ -41,7 +42,7 @@ from orchestrator.wire.http import (
     send_json,
 )
 from orchestrator.wire.messages import count_tokens
-from orchestrator.wire.openapi import DOCUMENT, METHODS
+from orchestrator.wire.openapi import DOCUMENT, METHODS, methods_of
 from orchestrator.wire.origins import check_origin, preflight
 from orchestrator.wire.shape import Shape, Speaker
 from orchestrator.wire.shapes import SHAPES, speaking
@@ -50,6 +51,12 @@ from orchestrator.wire.sse import SseSink
 
 _log = logging.getLogger("orchestrator.wire")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+_LIMITS = {
+    what: tuple(f"x-ratelimit-{name}-{what}".encode() for name in ("limit", "remaining", "reset"))
+    for what in ("requests", "tokens")
+}
 
 
 class Coordinating(Protocol):
@@ -174,13 +181,14 @@ class App:
     async def _route(
         self, path: str, scope: Scope, receive: Receive, send: Send, request_id: str, caller: Caller | None
     ) -> None:
-        needed = "GET" if path == "/" or path.startswith("/v1/models/") else METHODS.get(path)
-        if needed is None:
+        taken = methods_of(path)
+        if not taken:
             near = get_close_matches(path, METHODS, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise Refused(404, "not_found", f"there is no {path}{hint} (there is {', '.join(METHODS)})")
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        if method != needed:
+        if method not in taken:
+            needed = ", ".join(taken)
             raise Refused(405, "method_not_allowed", f"{path} takes {needed}", headers=((b"allow", needed.encode()),))
         shape = SHAPES.get(path)
         if self._admin.draining and (shape is not None or path == "/ready"):
@@ -199,6 +207,11 @@ class App:
             return
         if path == "/metrics":
             await self._metrics(scope, send, request_id)
+            return
+        if path.startswith(callers.PATH):
+            keyring = None if self._access is None else self._access.keyring
+            body = await callers.answer_keys(keyring, self._current().callers, path, scope, receive)
+            await send_json(send, 200, body, [*self._id(request_id), (b"cache-control", b"no-store")])
             return
         if path == "/admin/spend":
             await answer_spend(self._admin.spend, scope, send, self._id(request_id))
@@ -398,8 +411,8 @@ def _limits(standing: Callable[[Caller], Sequence[Standing]], caller: Caller) ->
     """How a key stands with its limits, as OpenAI says it (platform.openai.com/docs/guides/rate-limits, "in headers")."""
     headers: list[Header] = []
     for what, limit, remaining, reset_s in standing(caller):
-        for name, value in (("limit", limit), ("remaining", remaining), ("reset", duration(reset_s))):
-            headers.append((f"x-ratelimit-{name}-{what}".encode(), str(value).encode()))
+        names = _LIMITS[what]
+        headers += ((names[0], b"%d" % limit), (names[1], b"%d" % remaining), (names[2], duration(reset_s).encode()))
     return headers
 
 

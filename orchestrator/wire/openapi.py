@@ -226,6 +226,21 @@ _SCHEMAS: Json = {
         },
         "model", "input",
     ),
+    "Key": _object(
+        {"name": _TEXT, "models": {"type": "array", "items": _TEXT}, "source": {"enum": ["configuration", "ledger"]}},
+        "name", "models", "source",
+        description="All that is known of it but its hash",
+    ),
+    "NewKey": _object(
+        {
+            "name": {"type": "string", "minLength": 1, "maxLength": 100},
+            "models": {"type": "array", "items": _TEXT, "description": "Selectors, with a `*` at one end"},
+            "user": _TEXT_OR_NULL, "admin": {"type": "boolean"},
+            **dict.fromkeys(("budget_usd", "requests_per_minute", "tokens_per_minute"), _NUMBER_OR_NULL),
+            "expires": {"type": ["string", "null"], "format": "date", "description": "The last day, in UTC"},
+        },
+        "name",
+    ),
     "EmbeddingsAnswer": _object(
         {"data": {"type": "array", "items": _object({"embedding": {"type": ["array", "string"]}}, "embedding")},
          "orchestrator": _ref("Report")},
@@ -355,6 +370,30 @@ _PATHS: Json = {
     "/openapi.json": _get("This document", {"type": "object"}),
     "/admin/pools": _get("State of the pools", _ref("Pools")),
     "/admin/config": _get("The configuration in use", {"type": "object"}),
+    "/admin/keys": {
+        **_get("List callers' keys", _object({"keys": {"type": "array", "items": _ref("Key")}}, "keys")),
+        "post": _operation(
+            "Make a key for a caller",
+            {
+                "200": _answer("Made; the key is shown once", _object({"key": _TEXT, "name": _TEXT}, "key", "name")),
+                "400": _answer("A field is wrong, or there is nothing to keep keys in", _ERROR),
+                "503": _answer("The ledger cannot be reached", _ERROR),
+            },
+            requestBody={"required": True, "content": {_JSON: {"schema": _ref("NewKey")}}},
+        ),
+    },
+    "/admin/keys/{name}": {
+        "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}],
+        "delete": _operation(
+            "Revoke a key",
+            {
+                "200": _answer("It is refused from now on", _object({"name": _TEXT, "revoked": {"type": "boolean"}})),
+                "400": _answer("It stands in the configuration, or nothing is kept here", _ERROR),
+                "404": _answer("There is none", _ERROR),
+                "503": _answer("The ledger cannot be reached", _ERROR),
+            },
+        ),
+    },
     "/admin/rollout": {
         "parameters": [{"name": "user", "in": "query", "required": True, "schema": {"type": "string", "minLength": 1}}],
         **_get("Whether a user is sent through", _ref("Rollout"), **{"400": _answer("No user is said", _ERROR)}),
@@ -419,6 +458,15 @@ DOCUMENT: Json = {
     "components": {"schemas": _SCHEMAS},
 }
 METHODS: dict[str, str] = {
-    path: method.upper() for path, item in _PATHS.items() for method in ("get", "post") if method in item
+    path: method.upper() for path, item in _PATHS.items() for method in ("delete", "post", "get") if method in item
 }
-"""The method that each path takes."""
+"""The method that each path takes; of several, the one that changes nothing."""
+
+
+def methods_of(path: str) -> tuple[str, ...]:
+    """The methods that a path takes, one that names a thing (`/v1/models/NAME`) too; none: there is no such path."""
+    if path == "/" or path.startswith("/v1/models/"):
+        return ("GET",)
+    if path.startswith("/admin/keys/"):
+        return ("DELETE",)
+    return tuple(method.upper() for method in ("get", "post") if method in _PATHS.get(path, ()))

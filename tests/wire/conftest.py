@@ -16,6 +16,7 @@ from orchestrator.config.settings import Config
 from orchestrator.coordinator import Coordinator
 from orchestrator.counters import Counters
 from orchestrator.inprocess import LocalPools
+from orchestrator.keyring import Keyring
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.bookkeeper import LocalDesk
 from orchestrator.ledger.keeping import Keeping
@@ -77,7 +78,12 @@ class Stack:
         self.coordinator = Coordinator(self.config, self.runtime, self.pools, lasting=lasting)
         self.above = Above(lasting.counters)
         self.keeping = self.above.keeping = Keeping(lasting, LocalDesk)
-        self.app: Any = App(lambda: self.coordinator, self.above, Access(), standing=self.limiter.standing)
+        self.app: Any = App(
+            lambda: self.coordinator,
+            self.above,
+            Access(keyring=Keyring(lambda: self.keeping.desk)),
+            standing=self.limiter.standing,
+        )
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://test", timeout=20)
 
     async def chat(self, model: str, **fields: Any) -> httpx.Response:

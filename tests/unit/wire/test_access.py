@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config.settings import CallerKey
-from orchestrator.wire.access import CLOSED, Access
+from orchestrator.wire.access import CLOSED, Access, keyless_of
 from orchestrator.wire.http import Refused
 
 KEYS = (CallerKey("a", "ab" * 32),)
@@ -75,3 +75,11 @@ def test_with_keys_it_does_not_matter_where_from() -> None:
         access = Access(keyless)
         access.guard({"client": ("10.0.0.7", 5), "headers": [(b"host", b"api.example")]}, KEYS)
     assert "" == reason(client=("10.0.0.7", 5), host=b"api.example", access=Access("anybody"))
+
+
+def test_what_holds_when_keys_are_lost() -> None:
+    """An application that began with keys is closed when a reload loses them, whoever deploys it; unless it says else."""
+    cases = ((None, KEYS, "nobody"), (None, (), "anybody"), ("here", KEYS, "here"), ("nobody", (), "nobody"))
+    assert [expected for *_, expected in cases] == [keyless_of(wanted, callers) for wanted, callers, _ in cases]
+    with pytest.raises(ValueError, match="there is here, nobody, anybody, and no 'all'"):
+        keyless_of("all", KEYS)
