@@ -16,7 +16,7 @@ from orchestrator.cache.terms import Terms, Wanting
 from orchestrator.config.settings import Config, Server, Strategy
 from orchestrator.drive import Record, Run, Runtime, drive
 from orchestrator.errors import UnknownSelector
-from orchestrator.report import report_of
+from orchestrator.report import cost_of_call, report_of
 from orchestrator.resilience.budget import Budget, Turns
 from orchestrator.resilience.latency import Quantiles
 from orchestrator.rollout import decide
@@ -189,14 +189,15 @@ class Coordinator:
             world.end()
             self._learn(records)
             winner = None if run is None else run.winner
-            report = {**report_of(ask, route, records, winner, world.arms), **beside}
+            report = {**report_of(ask, route, records, winner, world.arms, self.config.prices), **beside}
             if run is not None and run.consensus is not None:
                 report["consensus"] = run.consensus
             opened_s = None if reporting is None or reporting.opened_s is None else reporting.opened_s - began_s
             self._tell(Ended(asked, outcome, report, self._clock() - began_s, opened_s, world.outcomes), allowances)
         model = outcome.model if isinstance(outcome, Reply | Finish) else None
-        answer = Answer(outcome, report, route.strategy.name, winner.provider if winner else None, model)
-        return Made(answer, world.outcomes)
+        cost_usd = None if run.call is None else cost_of_call(report, records, run.call)
+        provider = winner.provider if winner else None
+        return Made(Answer(outcome, report, route.strategy.name, provider, model, cost_usd), world.outcomes)
 
     async def _allowed(self, asked: Asked, asking: Sequence[Allowing]) -> list[Allowance]:
         """What the request may spend, by everybody who has a say. Raises Denied."""

@@ -32,6 +32,15 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--url", default=URL, help=f"default {URL}")
         command.add_argument("--json", action="store_true")
 
+    pricing = commands.add_parser("pricing", help="what models cost").add_subparsers(dest="what", required=True)
+    fetch = pricing.add_parser("fetch", help="ask OpenRouter, and keep what it says with the table that comes along")
+    fetch.add_argument("--offline", action="store_true", help="keep the table alone; nobody is asked")
+    show = pricing.add_parser("show", help="what is known, from where, and since when")
+    show.add_argument("models", nargs="*", metavar="MODEL", help="such as openai/gpt-4o; default: all")
+    for command in (fetch, show):
+        command.add_argument("--config", help="a YAML file; default: the one that comes along")
+        command.add_argument("--json", action="store_true")
+
     simulate = commands.add_parser("simulate", help="run the simulated provider alone")
     simulate.add_argument("--host", default="127.0.0.1")
     simulate.add_argument("--port", type=_port, default=0)
@@ -78,6 +87,12 @@ def _run(args: argparse.Namespace) -> int:
         from orchestrator.cli.check import run
 
         return run(args.config, args.json)
+    if args.command == "pricing":
+        from orchestrator.cli import pricing
+
+        if args.what == "fetch":
+            return pricing.fetch(args.config, offline=args.offline, as_json=args.json)
+        return pricing.show(args.config, args.models, as_json=args.json)
     if args.command == "simulate":
         from orchestrator.cli.simulate import simulate
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from orchestrator.config import schema
 from orchestrator.config.aliases import read_aliases
 from orchestrator.config.document import MAX_BYTES, Document, TooManyProblems, near
+from orchestrator.config.pricing import read_prices
 from orchestrator.config.provider import PROBE_S, Unavailable, read_provider
 from orchestrator.config.sections import read_section
 from orchestrator.config.settings import Cache, Config, Provider, Rollout, Server, Tier
@@ -26,7 +27,6 @@ from orchestrator.errors import ConfigError
 
 _ROOT = {"providers", "aliases", "tiers", "users", "rollout", "pricing", "ledger", "cache", "server"}
 _PLANNED: dict[str, type] = {
-    "pricing": schema.Pricing,
     "ledger": schema.Ledger,
 }
 
@@ -170,6 +170,7 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
         read_section(document, ("rollout",), Rollout, root.get("rollout")) or Rollout(),
         read_section(document, ("cache",), Cache, root.get("cache")) or Cache(),
         document.source,
+        read_prices(document, root.get("pricing"), folder, providers, set(named)),
     )
 
 

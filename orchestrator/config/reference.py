@@ -239,11 +239,12 @@ def page() -> str:
     parts.append(_section("users: NAME:", schema.User))
     parts.append(_section("users: NAME: experiments: NAME:", schema.Experiment))
     parts.append(_section("rollout:", settings.Rollout))
+    parts.append(_section("pricing:", settings.Pricing))
+    parts.append(_section("pricing: overrides: SELECTOR:", settings.PriceOverride))
     parts.append(_section("cache:", settings.Cache))
     parts.append(_section("server:", settings.Server))
     for title, later in (
-        ("server: keys:", schema.CallerKey), ("pricing:", schema.Pricing),
-        ("pricing: overrides: SELECTOR:", schema.Price), ("ledger:", schema.Ledger),
+        ("server: keys:", schema.CallerKey), ("ledger:", schema.Ledger),
         ("ledger: alerts:", schema.Alerts),
     ):  # fmt: skip
         parts.append(_section(title, later, later=True))

@@ -160,28 +160,6 @@ class CallerKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """`pricing: overrides: SELECTOR:` US dollars per million tokens."""
-
-    __pydantic_config__: ClassVar = STRICT
-    input_per_mtok_usd: Annotated[float, Ge(0)]
-    output_per_mtok_usd: Annotated[float, Ge(0)]
-    cached_input_per_mtok_usd: Annotated[float, Ge(0)] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pricing:
-    """`pricing:` what tokens cost."""
-
-    __pydantic_config__: ClassVar = STRICT
-    cache: str = "pricing-cache.json"
-    """Where fetched prices are kept; a path relative to the configuration's folder."""
-    refresh_h: Annotated[float, Gt(0)] = 24.0
-    overrides: Mapping[str, Price] = field(default_factory=dict)
-    """By `provider/model`."""
-
-
-@dataclass(frozen=True, slots=True)
 class Alerts:
     """`ledger: alerts:` when a budget is nearly spent."""
 

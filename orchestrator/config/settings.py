@@ -16,6 +16,8 @@ from urllib.parse import quote
 
 from annotated_types import Ge, Gt, Le
 
+from orchestrator.pricing.book import Prices
+
 STRICT: dict[str, object] = {"extra": "forbid", "strict": False, "arbitrary_types_allowed": False}
 
 Seconds = Annotated[float, Gt(0), Le(86_400)]
@@ -253,7 +255,7 @@ class Strategy:
     """hedge, instead: the share of its calls that have answered by then."""
     extra_calls: float = 0.05
     """hedge: share of added calls allowed."""
-    by: Literal["latency", "in_flight", "weight"] = "latency"
+    by: Literal["latency", "cost", "in_flight", "weight"] = "latency"
     """balance: what decides who is asked first; the others are its fallbacks."""
     explore: float = 0.05
     """balance by latency: share of the calls that go to another than the best."""
@@ -348,6 +350,42 @@ class Rollout:
     """Another seed chooses other users."""
 
 
+PerMtok = Annotated[float, Ge(0), Le(1_000_000)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceOverride:
+    """`pricing: overrides: SELECTOR:` what a model costs, whatever else is known: US dollars per million tokens."""
+
+    __pydantic_config__: ClassVar = STRICT
+    input_per_mtok_usd: PerMtok
+    output_per_mtok_usd: PerMtok
+    cached_input_per_mtok_usd: PerMtok | None = None
+    """Input that was read from a cache; left out: as any other."""
+    cache_write_per_mtok_usd: PerMtok | None = None
+    """Input that was written to a cache; left out: as any other."""
+    reasoning_per_mtok_usd: PerMtok | None = None
+    """Thoughts; left out: as any output."""
+    image_usd: PerMtok | None = None
+    """An image in the request, beside its tokens."""
+    request_usd: PerMtok | None = None
+    """A call by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pricing:
+    """`pricing:` what tokens cost. Without this section the prices are those of the table that comes along, and of a
+    `pricing-cache.json` beside the configuration if there is one; the network is never asked."""
+
+    __pydantic_config__: ClassVar = STRICT
+    cache: str = "pricing-cache.json"
+    """Where fetched prices are kept; a path relative to the configuration's folder."""
+    refresh_h: Annotated[float, Ge(0), Le(8760)] = 24.0
+    """How often prices are fetched from OpenRouter meanwhile; 0: never, `orchestrator pricing fetch` does it."""
+    overrides: Mapping[str, PriceOverride] = field(default_factory=dict)
+    """By `provider/model`; one `*` at the end stands for any rest."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cache:
     """`cache:` exact answers, kept per key: to the same request at temperature 0, or one that asks for it."""
@@ -380,3 +418,5 @@ class Config:
     rollout: Rollout = field(default_factory=Rollout)
     cache: Cache = field(default_factory=Cache)
     source: str = "<inline>"
+    prices: Prices = field(default_factory=Prices)
+    """What models cost."""

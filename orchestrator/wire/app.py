@@ -16,6 +16,7 @@ from uuid import uuid4
 from orchestrator.asks import Answer, Ask, Gone, Reloaded, Sink
 from orchestrator.config.settings import Server
 from orchestrator.errors import BadChoice, Denied, NotAllowed, UnknownSelector
+from orchestrator.money import plain
 from orchestrator.types import Failure, Json, Reply
 from orchestrator.wire.errors import error_object, show
 from orchestrator.wire.http import (
@@ -301,7 +302,7 @@ def _headers(provider: str | None, model: str | None, strategy: str | None, repo
     if report is not None:
         headers.append((b"x-orchestrator-attempts", str(len(report["attempts"])).encode()))
         if report["cost_usd"] is not None:
-            headers.append((b"x-orchestrator-cost-usd", str(report["cost_usd"]).encode()))
+            headers.append((b"x-orchestrator-cost-usd", plain(report["cost_usd"]).encode()))
         if "cache" in report:
             headers.append((b"x-orchestrator-cache", report["cache"].encode()))
     return headers
