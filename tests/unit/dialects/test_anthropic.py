@@ -425,3 +425,19 @@ def test_how_much_is_asked_for_where_nobody_says(model: str, options: ModelOptio
     call = DIALECT.encode(Request({"messages": [HI]}), model, options)
     assert isinstance(call, HttpCall)
     assert expected == orjson.loads(call.content)["max_tokens"]
+
+
+def test_what_a_stream_has_used_before_its_end() -> None:
+    """The input that its first event says, with what was read from a cache and written to one, and for how long."""
+    usage = {**USAGE, "cache_creation_input_tokens": 9, "cache_creation": {"ephemeral_1h_input_tokens": 4}}
+    decoder = DIALECT.decoder(Request({}), "m", "text/event-stream")
+    assert None is decoder.used
+    decoder.feed(wire([{**START, "message": {**START["message"], "usage": usage}}]))
+    assert decoder.used is not None
+    read, fresh = usage["cache_read_input_tokens"], usage["input_tokens"]
+    assert (read + fresh + 9, read, 9, 4) == (
+        decoder.used.input_tokens,
+        decoder.used.cached_tokens,
+        decoder.used.cache_write_tokens,
+        decoder.used.cache_write_1h_tokens,
+    )
