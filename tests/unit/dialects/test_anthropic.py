@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from orchestrator.config.settings import ModelOptions
 from orchestrator.dialects.anthropic import Anthropic
 from orchestrator.dialects.base import HttpCall
-from orchestrator.types import Chunk, Failure, FailureKind, Finish, Piece, Reply, Request
+from orchestrator.types import Chunk, Failure, FailureKind, Finish, Piece, Reply, Request, Usage
 
 DIALECT = Anthropic()
 HI: dict[str, Any] = {"role": "user", "content": "hi"}
@@ -430,14 +430,7 @@ def test_how_much_is_asked_for_where_nobody_says(model: str, options: ModelOptio
 def test_what_a_stream_has_used_before_its_end() -> None:
     """The input that its first event says, with what was read from a cache and written to one, and for how long."""
     usage = {**USAGE, "cache_creation_input_tokens": 9, "cache_creation": {"ephemeral_1h_input_tokens": 4}}
-    decoder = DIALECT.decoder(Request({}), "m", "text/event-stream")
-    assert None is decoder.used
-    decoder.feed(wire([{**START, "message": {**START["message"], "usage": usage}}]))
-    assert decoder.used is not None
-    read, fresh = usage["cache_read_input_tokens"], usage["input_tokens"]
-    assert (read + fresh + 9, read, 9, 4) == (
-        decoder.used.input_tokens,
-        decoder.used.cached_tokens,
-        decoder.used.cache_write_tokens,
-        decoder.used.cache_write_1h_tokens,
-    )
+    start = {**START, "message": {**START["message"], "usage": usage}}
+    decoders = [DIALECT.decoder(Request({}), "m", "text/event-stream") for _ in range(2)]
+    decoders[1].feed(wire([start]))
+    assert [None, Usage(22, 5, 3, 0, None, 9, 4)] == [decoder.used for decoder in decoders]
