@@ -285,4 +285,4 @@ class _Flight:
 def _shared(ask: Ask, outcome: Reply | Finish | Failure, origin: Origin, model: str | None) -> Made:
     """Somebody else's answer as one's own. A failure was not taken from the cache, and is not said to be."""
     report = report_of_hit(ask, origin, "miss" if isinstance(outcome, Failure) else "hit")
-    return Made(Answer(outcome, report, origin.strategy, origin.provider, model), origin.arm_outcomes)
+    return Made(Answer(outcome, report, origin.strategy, origin.provider, model, 0.0), origin.arm_outcomes)
