@@ -95,21 +95,25 @@ class Record:
     """Whether its first token has come; streams only."""
     _chunks: int = 0
     _bytes: int = 0
+    """Of the chunks after the first, which also says whose turn it is."""
     _least: int = 0
-    """Of the shortest chunk: what stands around every text."""
+    """Of the shortest of these: what stands around every text."""
 
     def relay(self, chunks: Sequence[bytes]) -> None:
-        """These have gone to the caller."""
-        least = min(map(len, chunks))
-        self._least = min(self._least, least) if self._chunks else least
+        """These go to the caller."""
+        rest = chunks if self._chunks else chunks[1:]
         self._chunks += len(chunks)
-        self._bytes += sum(map(len, chunks))
+        if rest:
+            least = min(map(len, rest))
+            self._least = min(self._least, least) if self._bytes else least
+            self._bytes += sum(map(len, rest))
 
     @property
     def output_tokens(self) -> int:
-        """Of what has been seen of its stream, estimated: most providers send a token a chunk, and none a chunk for nothing;
-        others send more text at once, of which four bytes count as a token."""
-        return max(self._chunks, (self._bytes - self._chunks * self._least) // BYTES_PER_TOKEN, int(self.opened))
+        """Of what has been seen of its stream, estimated: most providers send a token a chunk; others send more text at once,
+        of which four bytes count as a token."""
+        around = max(0, self._chunks - 1) * self._least
+        return max(self._chunks, (self._bytes - around) // BYTES_PER_TOKEN, int(self.opened))
 
 
 @dataclass(frozen=True, slots=True)

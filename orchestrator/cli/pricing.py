@@ -105,9 +105,7 @@ def _print(found: Mapping[str, Price | None]) -> None:
         beside += f"; a call {price.request_usd:g}" if price.request_usd else ""
         beside += f"; an image {price.image_usd:g}" if price.image_usd else ""
         beside += "; the highest of several" if price.varies else ""
-        print(
-            f"{name:{width}}  {columns}  {price.date or 'overrides'} {price.source if price.date else ''}{beside}".rstrip()
-        )
+        print(f"{name:{width}}  {columns}  {f'{price.date} {price.source}'.strip()}{beside}")
 
 
 def _print_cache(config: Config, cached: cache.Cached | None) -> None:

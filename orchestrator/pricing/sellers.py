@@ -12,13 +12,10 @@ left out of that: their price there is that of whichever host is first.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import urlsplit
-
-_DATED = re.compile(r"-\d{8}$")
 
 
 def _as_it_is(model: str) -> str:
@@ -34,7 +31,9 @@ def _anthropic(model: str) -> str:
     """One name for what Anthropic calls `claude-sonnet-4-5-20250929`, `claude-sonnet-4-5` or (before 4.5) `claude-sonnet-4-0`
     and `claude-3-5-haiku-latest`, and OpenRouter `claude-sonnet-4.5`: a dated snapshot costs what its model does
     (platform.claude.com/docs/en/about-claude/models/overview)."""
-    name = _DATED.sub("", model.replace(".", "-")).removesuffix("-latest")
+    name = model.replace(".", "-").removesuffix("-latest")
+    if name[-9:-8] == "-" and name[-8:].isdecimal():
+        name = name[:-9]
     return name[:-2] if name.endswith("-4-0") else name
 
 
