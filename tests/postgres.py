@@ -100,11 +100,11 @@ class Postgres:
         return f"postgresql://orchestrator:{PASSWORD}@127.0.0.1:{self.port}/{database}"
 
     def database(self) -> str:
-        """The URL of a fresh database."""
-        name = f"db{uuid4().hex}"
+        """The URL of what is as good as a fresh database: a schema of its own, since each database is 1,000 files to sync."""
+        name = f"s{uuid4().hex}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return self.url(name)
+            connection.execute(f"CREATE SCHEMA {name}")
+        return f"{self.url('postgres')}?options=-csearch_path%3D{name}"
 
     def stop(self) -> None:
         """Stops it: whoever is connected is thrown out."""

@@ -84,12 +84,14 @@ class Bookkeeper:
         """Writes what has come, and closes the database."""
         if self._watching is not None:
             self._watching.cancel()
+            await asyncio.wait((self._watching,))
         if self._writing is not None:
             await asyncio.wait((self._writing,))
         await self.alerts.aclose()
+        # A thread that still reads keeps its connection: it comes to its end first.
+        await asyncio.to_thread(self._reader.shutdown)
         await self.writing(self.store.close)
         self._writer.shutdown()
-        self._reader.shutdown()
 
     async def post(self, batch: Batch) -> Posted:
         """Returns when the batch is on disk; at once for sequence 0, which only says that its writer is there."""

@@ -28,6 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError, TimeoutError
 
+from orchestrator.config.ledger import without_password
 from orchestrator.errors import LedgerFailed
 from orchestrator.ledger import tables
 from orchestrator.ledger.records import Batch, KeyRow, RequestRecord
@@ -66,7 +67,7 @@ class Store:
         # A file's path may hold whatever a path may hold.
         path = url.removeprefix("sqlite:///")
         parsed = make_url(url) if path == url else URL.create("sqlite", database=path)
-        self.name = parsed.render_as_string(hide_password=True)
+        self.name = without_password(url)
         """As it may be shown."""
         self.engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
         self._insert: Any = sqlite.insert if self.engine.dialect.name == "sqlite" else postgresql.insert
