@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from orchestrator.accounting import Asked
@@ -16,7 +17,8 @@ from orchestrator.types import Json
 LONGEST = 200
 """Characters of a user's name: those that begin alike up to there share a budget."""
 _PERIOD = re.compile(r"@(\d{4}-\d\d(?:-\d\d)?)$")
-_PERIODS = {"total": "", "month": "@%Y-%m", "day": "@%Y-%m-%d"}
+_PERIODS = {"month": "@%Y-%m", "day": "@%Y-%m-%d"}
+DAY_S = 86_400
 
 
 class Payment(NamedTuple):
@@ -32,7 +34,7 @@ def payments_of(asked: Asked) -> list[Payment]:
     """All of them, in an order that is the same for all requests. Periods are UTC's."""
     ask, config = asked.ask, asked.config
     budgets, caller = config.budgets, ask.caller
-    period = "" if budgets.period == "total" else time.strftime(_PERIODS[budgets.period], time.gmtime(asked.at_s))
+    period = "" if budgets.period == "total" else _period(budgets.period, asked.at_s // DAY_S)
     payments: list[Payment] = []
     if caller is not None and caller.budget_usd is not None:
         payments.append(Payment(f"key:{caller.name}{period}", units_of(caller.budget_usd)))
@@ -43,6 +45,11 @@ def payments_of(asked: Asked) -> list[Payment]:
     limits = ((experiment, experiment_limit_usd(config, experiment)) for experiment in _experiments(asked.route))
     payments += (Payment(f"experiment:{name}", units_of(limit)) for name, limit in limits if limit is not None)
     return payments
+
+
+@lru_cache(maxsize=8)
+def _period(period: str, day: float) -> str:
+    return time.strftime(_PERIODS[period], time.gmtime(day * DAY_S))
 
 
 def named(account: str) -> str:

@@ -76,7 +76,7 @@ class Purse:
         units = math.ceil(worst.usd * GRID)
         leases = [self._lease(payment) for payment in payments]
         # What costs nothing goes on when a budget is spent.
-        if not units or all(lease.free >= units and not lease.waiting for lease in leases):
+        if not units or _suffice(leases, units):
             for lease in leases:
                 lease.reserve(units)
                 if lease.free < lease.ahead // 2 and lease.asking is None and not lease.scarce:
@@ -304,6 +304,14 @@ class Reserved:
         costs = (one["cost_usd"] for one in report["attempts"])
         known = sum(units_of(one) for one in costs if one is not None)
         return max(known, self._units) if self._priced else known
+
+
+def _suffice(leases: Sequence[Lease], units: int) -> bool:
+    """Whether it can be reserved at once."""
+    for lease in leases:  # noqa: SIM110 - a generator takes a microsecond more
+        if lease.waiting or lease.free < units:
+            return False
+    return True
 
 
 def _usd(units: int) -> str:

@@ -168,10 +168,12 @@ def _most_tokens(provider: Provider, model: str, request: Request, config: Confi
         return 0
     most = provider.options_of(model).max_tokens
     body = request.body
-    asked = [value for name in _LIMITS if isinstance(value := body.get(name), int)]
-    if asked:
-        # A model is not asked for more than it is known to write.
-        return max(asked) if most is None else min(max(asked), most)
-    if most is None:
+    asked = max(_whole(body.get("max_tokens")), _whole(body.get("max_completion_tokens")))
+    if not asked and most is None:
         return default_tokens(model) if provider.dialect == "anthropic" else config.budgets.max_tokens
-    return most
+    # A model is not asked for more than it is known to write.
+    return asked if most is None else min(asked or most, most)
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0

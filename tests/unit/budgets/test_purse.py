@@ -138,15 +138,12 @@ def test_a_cost_that_is_not_known_counts_as_the_worst_case() -> None:
     """Where there is a price, and the known parts of it in any case."""
 
     async def main(lending: Counting, replica: Replica) -> None:
-        unknown: list[tuple[list[dict[str, float | None]], int]] = [
-            ([{"cost_usd": None}], CENT),
-            ([{"cost_usd": 0.02}, {"cost_usd": None}], 3 * CENT),
-        ]
-        for attempts, spent in unknown:
+        costs: tuple[tuple[list[float | None], int], ...] = (([None], CENT), ([0.02, None], 3 * CENT))
+        for each, spent in costs:
             request = asked(config(usd(1.0)))
             allowance = await replica.purse.allow(request)
             assert allowance is not None
-            allowance.settle(ended(request, None, attempts))
+            allowance.settle(ended(request, None, [{"cost_usd": cost} for cost in each]))
             await asyncio.sleep(1)
             assert spent == row(lending)["spent"]
 

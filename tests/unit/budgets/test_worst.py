@@ -51,6 +51,7 @@ def usd(strategy: Strategy, *members: Candidate | Route, request: Request | None
         (A, {"max_tokens": 5, "max_completion_tokens": 6}, 6),
         (A, {"max_tokens": 5, "n": 3}, 15),
         (A, {}, 1_000),
+        (A, {"max_tokens": "many"}, 1_000),
         (C, {}, 7),
         (C, {"max_tokens": 100}, 7),
         (Candidate("claude", "x"), {}, 4_096),
