@@ -71,7 +71,7 @@ class CoordinatorReplica:
         self._following = Following(config, self._lasting.counters, self._take, self._drain)
         self._limiter = Limiter(self._following)
         # Before whatever reserves money: what is refused for its number costs nobody anything.
-        self._lasting.limiting = (self._limiter,)
+        self._lasting.limiting += (self._limiter,)
         self._current: Coordinator | None = None
         self._former: list[Coordinator] = []
         self._closing: set[asyncio.Task[None]] = set()

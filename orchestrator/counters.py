@@ -91,7 +91,7 @@ class Counters:
             self.request_s.observe(ended.seconds)
         if ended.first_token_s is not None:
             self.first_token_s.observe(ended.first_token_s)
-        if outcome != FailureKind.CANCELLED.value:
+        if attempts and outcome != FailureKind.CANCELLED.value:
             self.overhead_s.observe(max(0.0, ended.seconds - upstream_s(sent)))
 
     def _attempt(self, attempt: Json, user: str) -> None:

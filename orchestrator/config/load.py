@@ -151,6 +151,9 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
     callers: tuple[CallerKey, ...] = ()
     if isinstance(server, dict) and "keys" in server:
         callers = read_callers(document, server["keys"])
+        for number, caller in enumerate(callers if not with_ledger else ()):
+            if caller.budget_usd is not None:
+                document.problem(("server", "keys", number, "budget_usd"), NEEDS_LEDGER)
         server = {key: value for key, value in server.items() if key != "keys"}
     serving = read_section(document, ("server",), Server, server)
     providers: dict[str, Provider] = {}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from math import inf
-
 from orchestrator.dialects.messages import count
+from orchestrator.money import MOST_USD
 from orchestrator.types import Json, Usage
 
 TICKS_PER_USD = 1e10
@@ -38,6 +37,12 @@ def usage_of(body: object) -> Usage | None:
 
 
 def _cost(body: Json) -> float | None:
+    """What the provider says that it cost, unless nobody could believe it."""
+    said = _said(body)
+    return None if said is None or said > MOST_USD else said
+
+
+def _said(body: Json) -> float | None:
     cost, ticks = _number(body.get("cost")), _number(body.get("cost_in_usd_ticks"))
     if cost is not None and body.get("is_byok") is True:
         return cost + (_number(_inner(body, "cost_details", "upstream_inference_cost")) or 0.0)
@@ -51,4 +56,4 @@ def _inner(body: Json, name: str, field: str) -> object:
 
 def _number(value: object) -> float | None:
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-    return None if number is None or not 0 <= number < inf else number
+    return None if number is None or not 0 <= number < float("inf") else number

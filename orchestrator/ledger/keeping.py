@@ -74,6 +74,7 @@ class Keeping:
         self._make = desk
         self._counters = lasting.counters
         self._closing: set[asyncio.Task[None]] = set()
+        lasting.limiting += (_Required(self),)
         lasting.allowing += (self,)
         lasting.observers += (self,)
 
@@ -115,11 +116,8 @@ class Keeping:
         return self._desk
 
     async def allow(self, asked: Asked) -> Allowance | None:
-        """Reserves what the request may cost in its budgets. Raises Denied: also while a required ledger is away."""
-        if self.recorder is None or self._purse is None:
-            return None
-        self.recorder.check()
-        return await self._purse.allow(asked)
+        """Reserves what the request may cost in its budgets. Raises Denied."""
+        return None if self._purse is None else await self._purse.allow(asked)
 
     def ended(self, ended: Ended) -> None:
         """See `Recorder.ended`."""
@@ -145,6 +143,18 @@ class Keeping:
         """Posts what there is, within a few seconds, and ends."""
         self._leave()
         await asyncio.gather(*self._closing)
+
+
+class _Required:
+    """An `Allowing` of all requests, those among them that the cache answers: they are recorded as well."""
+
+    def __init__(self, keeping: Keeping) -> None:
+        self._keeping = keeping
+
+    async def allow(self, _: Asked) -> None:
+        """Raises Denied while a required ledger is away."""
+        if self._keeping.recorder is not None:
+            self._keeping.recorder.check()
 
 
 async def _close(purse: Purse, recorder: Recorder, desk: Desk) -> None:

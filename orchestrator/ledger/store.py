@@ -284,6 +284,9 @@ class Store:
             why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             passes = isinstance(error, OperationalError | InterfaceError | TimeoutError)
             raise LedgerFailed(f"{self.name}: {why}", passes) from None
+        except (OverflowError, ValueError, TypeError) as error:
+            # Of a driver, for a value that it has no place for: whoever sent it is told, and nobody else waits for ever.
+            raise LedgerFailed(f"{self.name}: {type(error).__name__}: {error}", passes=False) from None
 
     def _migrate(self) -> None:
         while not self._migrated:

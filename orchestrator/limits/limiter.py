@@ -315,13 +315,14 @@ def estimate(asked: Asked) -> int:
 
 
 def _used(ended: Ended) -> int | None:
-    """The tokens of all attempts; None where none is known: the estimate stays."""
+    """The tokens of all attempts, none where nobody was called; None where they are not known: the estimate stays."""
+    attempts = ended.report["attempts"]
     known = [
         (attempt.get("input_tokens") or 0) + (attempt.get("output_tokens") or 0)
-        for attempt in ended.report["attempts"]
+        for attempt in attempts
         if attempt.get("input_tokens") is not None or attempt.get("output_tokens") is not None
     ]
-    return sum(known) if known else None
+    return sum(known) if known or not attempts else None
 
 
 def _denied(stock: _Stock, caller: Caller, wait_s: float) -> Denied:

@@ -60,8 +60,8 @@ async def test_a_refusal_says_what_is_left_and_what_to_do(serve: Serve, tmp_path
     stack = await serve(configured(tmp_path, users={"ada": 0.005}))
     answer = await spends(stack, CENT)
     message = (
-        "the budget of the user 'ada' is 0.005 USD, of which 0.0050 USD are left, and this request could cost up to 0.0100 USD; "
-        "ask for fewer tokens (max_tokens) or for a cheaper model"
+        "the budget of the user 'ada' is 0.005 USD, of which 0.0050 USD are left, and this request could cost up to "
+        "0.0100 USD; ask for fewer tokens (max_tokens) or for a cheaper model"
     )
     assert (403, message) == (answer.status_code, answer.json()["error"]["message"])
     body = {"model": "sim/penny", "max_tokens": CENT, "messages": [{"role": "user", "content": "hi"}]}
