@@ -151,7 +151,8 @@ class _Charge:
 class Limiter:
     """`orchestrator.accounting.Allowing` by what each key may ask for in a minute.
 
-    A key without limits costs 0.1 µs, one with both about 5 µs.
+    Costs 0.7 µs for a key without limits, 4 µs for one of requests, 8 µs for one of both; and, while a limit is far from its
+    end, a message in half a second.
     """
 
     def __init__(self, centre: Centre, clock: Callable[[], float] = time.monotonic) -> None:

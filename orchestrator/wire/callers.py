@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from urllib.parse import unquote
 
 from orchestrator.config.callers import read_caller
@@ -71,12 +72,10 @@ def _read(data: Json) -> CallerKey:
     """Raises Refused (400) with what is wrong."""
     document = Document("request", {}, lambda _: False, variables=False)
     wanted: CallerKey | None = None
-    try:
+    with suppress(TooManyProblems):  # they are there, and one is enough
         document.take(data)
         if not document.problems:
             wanted = read_caller(document, (), document.data)
-    except TooManyProblems:
-        wanted = None
     if wanted is None:
         place, _, what = document.problems[0].partition(": ")[2].partition(": ")
         raise Refused(400, "invalid_request", f"'{place}' {what}", param=place)

@@ -264,12 +264,8 @@ def _what_ray_shows(served: Served) -> str:
 
 def _gcs(served: Served) -> str:
     """Where the cluster is."""
-    for process in served.processes("gcs_server"):
-        for argument in process.cmdline():
-            if argument.startswith("--gcs_server_port="):
-                return f"127.0.0.1:{argument.partition('=')[2]}"
     for process in served.processes("raylet"):
         for argument in process.cmdline():
             if argument.startswith("--gcs-address="):
                 return argument.partition("=")[2]
-    raise AssertionError("there is no control store")
+    raise AssertionError("no raylet says where its cluster is")

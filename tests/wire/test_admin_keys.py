@@ -95,6 +95,8 @@ async def test_a_body_that_is_none(stack: Stack) -> None:
     """400, or 413."""
     assert 400 == (await admin(stack, "POST", content=b"[1]")).status_code
     assert 413 == (await admin(stack, "POST", content=b"x" * 200_000)).status_code
+    many = ", ".join(f'"x{number}": "${{NO}}"' for number in range(100))
+    assert 400 == (await admin(stack, "POST", content=f'{{"name": "x", {many}}}'.encode())).status_code
     deep = b'{"name": ' + b"[" * 100 + b"]" * 100 + b"}"
     assert 400 == (await admin(stack, "POST", content=deep)).status_code
 

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.config.settings import CallerKey
 from orchestrator.wire.access import CLOSED, Access, keyless_of
-from orchestrator.wire.http import Refused
+from orchestrator.wire.http import Refused, duration
 
 KEYS = (CallerKey("a", "ab" * 32),)
 
@@ -83,3 +83,9 @@ def test_what_holds_when_keys_are_lost() -> None:
     assert [expected for *_, expected in cases] == [keyless_of(wanted, callers) for wanted, callers, _ in cases]
     with pytest.raises(ValueError, match="there is here, nobody, anybody, and no 'all'"):
         keyless_of("all", KEYS)
+
+
+def test_durations_are_written_as_openai_does() -> None:
+    """Rounded up: whoever waits so long has waited enough."""
+    said = {0: "0ms", 0.1201: "121ms", 1: "1s", 11.2: "12s", 60: "1m0s", 360: "6m0s", 3601: "60m1s"}
+    assert [*said.values()] == [duration(seconds) for seconds in said]
