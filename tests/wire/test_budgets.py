@@ -16,10 +16,14 @@ CENT = 2_000
 
 def configured(folder: Path, **budgets: Any) -> dict[str, Any]:
     return {
-        "providers": {"sim": {"simulate": {"latency_s": {"median": 0, "p99": 0}, "tokens_per_s": 1e6}, "models": ["chat"]}},
+        "providers": {
+            "sim": {"simulate": {"latency_s": {"median": 0, "p99": 0}, "tokens_per_s": 1e6}, "models": ["chat"]}
+        },
         "pricing": {"overrides": {"sim/penny*": {"input_per_mtok_usd": 0, "output_per_mtok_usd": 5}}},
         "ledger": {"url": f"sqlite:///{folder}/ledger.db"},
-        "users": {"ada": {"experiments": {"one": {"models": [f"sim/penny+tokens-{CENT}+rate-0"], "budget_usd": 0.015}}}},
+        "users": {
+            "ada": {"experiments": {"one": {"models": [f"sim/penny+tokens-{CENT}+rate-0"], "budget_usd": 0.015}}}
+        },
         "budgets": {"wait_s": 1, **budgets},
     }
 
@@ -56,8 +60,8 @@ async def test_a_refusal_says_what_is_left_and_what_to_do(serve: Serve, tmp_path
     stack = await serve(configured(tmp_path, users={"ada": 0.005}))
     answer = await spends(stack, CENT)
     message = (
-        "the budget of the user 'ada' is 0.005 USD, of which 0.0050 USD are left, and this request could cost up to 0.0100 USD; "
-        "ask for fewer tokens (max_tokens) or for a cheaper model"
+        "the budget of the user 'ada' is 0.005 USD, of which 0.0050 USD are left, and this request could cost up to 0.0100 "
+        "USD; ask for fewer tokens (max_tokens) or for a cheaper model"
     )
     assert (403, message) == (answer.status_code, answer.json()["error"]["message"])
     body = {"model": "sim/penny", "max_tokens": CENT, "messages": [{"role": "user", "content": "hi"}]}
@@ -77,9 +81,7 @@ async def test_streams_pay_too(serve: Serve, tmp_path: Path) -> None:
 async def test_an_experiment_has_a_budget_of_its_own(serve: Serve, tmp_path: Path) -> None:
     """Its researcher's, or less where the platform says so."""
     stack = await serve(configured(tmp_path))
-    assert [200, 403] == [
-        (await stack.chat("user:ada:one", user="ada", max_tokens=CENT)).status_code for _ in range(2)
-    ]
+    assert [200, 403] == [(await stack.chat("user:ada:one", user="ada", max_tokens=CENT)).status_code for _ in range(2)]
     assert 0.015 == (await budgets(stack))["experiment:ada:one"]["limit_usd"]
     bounded = await serve(configured(tmp_path / "..", experiments=0.005))
     answer = await bounded.chat("user:ada:one", user="ada", max_tokens=CENT)
