@@ -95,7 +95,7 @@ async def test_two_processes_lease_out_of_one_database(ledger_url: str) -> None:
     """Never more than there is: the one that knows less is told by the database."""
     async with AsyncExitStack() as stack:
         one, other = [await stack.enter_async_context(opened(ledger_url)) for _ in range(2)]
-        assert [[], [], []] == await asyncio.gather(one.budgets(), one.budgets(), other.budgets())
+        assert [[], [], []] == [*await asyncio.gather(one.budgets(), one.budgets(), other.budgets())]
         assert Granted(60, 100, scarce=True) == await one.lease(ask("a", 1, 60), 0.0)
         assert Granted(0, 100, scarce=True) == await other.lease(ask("b", 1, 50), 0.0)
         assert Granted(40, 100, scarce=True) == await other.lease(ask("b", 2, 40), 0.0)
