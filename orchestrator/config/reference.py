@@ -116,7 +116,14 @@ def _meanings(section: type) -> dict[str, str]:
     return found
 
 
-_NAMED = {"Seconds": "seconds", "Count": "whole number from 1", "str": "text", "float": "number", "int": "whole number"}
+_NAMED = {
+    "Usd": "number from 0",
+    "Seconds": "seconds",
+    "Count": "whole number from 1",
+    "str": "text",
+    "float": "number",
+    "int": "whole number",
+}
 
 
 def _type(annotation: str) -> str:
@@ -139,7 +146,7 @@ def _type(annotation: str) -> str:
             (r" \| ", " or "),
         ):
             text = re.sub(pattern, shown, text)
-        text = re.sub(r"\b(Seconds|Count|str|float|int)\b", lambda match: _NAMED[match[1]], text)
+        text = re.sub(r"\b(Usd|Seconds|Count|str|float|int)\b", lambda match: _NAMED[match[1]], text)
     return " ".join([text, *bounds]).replace("|", "\\|")
 
 

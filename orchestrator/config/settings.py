@@ -350,7 +350,7 @@ class Rollout:
     """Another seed chooses other users."""
 
 
-PerMtok = Annotated[float, Ge(0), Le(1_000_000)]
+Usd = Annotated[float, Ge(0), Le(1_000_000)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,17 +358,17 @@ class PriceOverride:
     """`pricing: overrides: SELECTOR:` what a model costs, whatever else is known: US dollars per million tokens."""
 
     __pydantic_config__: ClassVar = STRICT
-    input_per_mtok_usd: PerMtok
-    output_per_mtok_usd: PerMtok
-    cached_input_per_mtok_usd: PerMtok | None = None
+    input_per_mtok_usd: Usd
+    output_per_mtok_usd: Usd
+    cached_input_per_mtok_usd: Usd | None = None
     """Input that was read from a cache; left out: as any other."""
-    cache_write_per_mtok_usd: PerMtok | None = None
+    cache_write_per_mtok_usd: Usd | None = None
     """Input that was written to a cache; left out: as any other."""
-    reasoning_per_mtok_usd: PerMtok | None = None
+    reasoning_per_mtok_usd: Usd | None = None
     """Thoughts; left out: as any output."""
-    image_usd: PerMtok | None = None
+    image_usd: Usd | None = None
     """An image in the request, beside its tokens."""
-    request_usd: PerMtok | None = None
+    request_usd: Usd | None = None
     """A call by itself."""
 
 

@@ -19,13 +19,9 @@ class WholeDecoder:
         self.holding = False
         self.model = model
         self.deltas = 0
+        self.used: Usage | None = None
         self._decode = decode
         self._body = bytearray()
-
-    @property
-    def used(self) -> Usage | None:
-        """See `StreamDecoder.used`."""
-        return None
 
     def feed(self, data: bytes) -> list[Piece]:
         """See `StreamDecoder.feed`."""

@@ -61,6 +61,7 @@ _SCHEMAS: Json = {
             **dict.fromkeys(("start_s", "latency_s", "first_token_s", "cost_usd"), _NUMBER_OR_NULL),
             **{name: {"type": ["integer", "null"]} for name in ("input_tokens", "output_tokens")},
             "cost_is_estimate": {"type": "boolean"},
+            "cost_by_table_usd": {"type": "number", "description": "By the price, where the provider says otherwise"},
         },
         "provider", "model", "outcome", "status", "start_s", "latency_s",
     ),

@@ -199,8 +199,8 @@ def test_an_image_counts_for_what_is_documented_at_the_most() -> None:
     """Its data are not text; a price may say how many tokens it is, and what it costs beside them."""
 
     def shown(address: str) -> Request:
-        part = {"type": "image_url", "image_url": {"url": address}}
-        return Request({"messages": [{"role": "user", "content": [part]}]}, needs=("images",))
+        parts = [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": address}}]
+        return Request({"messages": [{"role": "user", "content": parts}]}, needs=("images",))
 
     small, large = worst(shown("data:image/png;base64,")), worst(shown("data:image/png;base64," + "A" * 1_000_000))
     assert pytest.approx(small) == large
