@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol
 
 from orchestrator.errors import Denied
@@ -54,6 +55,8 @@ class Lease:
     """What was spent and given back without the ledger's having acknowledged it."""
     left: int = 0
     """Of the whole budget, when the ledger last said so."""
+    answered_s: float = -inf
+    """When that was."""
     scarce: bool = False
     """Others need it: nothing is kept without a need."""
     waiting: deque[Waiter] = field(default_factory=deque)
@@ -103,8 +106,6 @@ class Lease:
         kept: deque[Waiter] = deque()
         while self.waiting:
             waiter = self.waiting.popleft()
-            if waiter.granted.done():
-                continue
             if waiter.units <= self.free:
                 self.reserve(waiter.units)
                 waiter.granted.set_result(None)
@@ -142,6 +143,6 @@ class Lease:
     def refuse(self, most: int, denied: Callable[[int], Denied]) -> None:
         """Refuses all in line that need more than that."""
         for waiter in self.waiting:
-            if waiter.units > most and not waiter.granted.done():
+            if waiter.units > most:
                 waiter.granted.set_exception(denied(waiter.units))
-        self.waiting = deque(waiter for waiter in self.waiting if not waiter.granted.done())
+        self.waiting = deque(waiter for waiter in self.waiting if waiter.units <= most)

@@ -123,6 +123,7 @@ class Purse:
         if lease.free >= units and not lease.waiting:
             lease.reserve(units)
             return
+        began_s = self._clock()
         waiter = Waiter(units, until_s, asyncio.get_running_loop().create_future())
         lease.waiting.append(waiter)
         if lease.away:
@@ -136,7 +137,8 @@ class Purse:
             raise
         if not waiter.granted.done():
             self._give_up(lease, waiter)
-            raise self._away(lease) if lease.away else self._denied(lease, units)
+            away = lease.away or (lease.answered_s < began_s and not lease.waits)
+            raise self._away(lease) if away else self._denied(lease, units)
         waiter.granted.result()
 
     def _give_up(self, lease: Lease, waiter: Waiter) -> None:
@@ -232,7 +234,7 @@ class Purse:
             lease.away = True
             return None
         lease.unsure = lease.away = False
-        lease.left = answer.left
+        lease.left, lease.answered_s = answer.left, self._clock()
         if isinstance(answer, Granted):
             lease.held += answer.units
             lease.scarce = answer.scarce
@@ -260,10 +262,10 @@ class Purse:
             if lease.idle:
                 del self._leases[account]
 
-    def left_usd(self, account: str) -> float | None:
-        """What of a budget was left when the ledger last said so."""
-        lease = self._leases.get(account)
-        return None if lease is None else usd_of(lease.left)
+    def give_back(self) -> None:
+        """All that is free: when nothing more is to come."""
+        for lease in self._leases.values():
+            lease.give_back(lease.free)
 
     async def aclose(self) -> None:
         """Asks nobody any more, and has all that is free given back: the last batch of records tells of it."""
@@ -276,9 +278,10 @@ class Purse:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._sweeping = None
         for lease in self._leases.values():
-            lease.give_back(lease.free)
+            # What requests that still run do not need goes back when they end.
+            lease.scarce = True
+        self.give_back()
 
 
 class Reserved:

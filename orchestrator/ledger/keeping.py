@@ -135,8 +135,9 @@ class Keeping:
         return None if self._desk is None else [shown(row) for row in await self._desk.budgets()]
 
     async def flush(self, limit_s: float) -> None:
-        """Waits until what has been noted is on disk, for so long."""
-        if self.recorder is not None:
+        """Gives back what is leased, and waits until what has been noted is on disk, for so long."""
+        if self.recorder is not None and self._purse is not None:
+            self._purse.give_back()
             await self.recorder.flush(limit_s)
 
     async def aclose(self) -> None:

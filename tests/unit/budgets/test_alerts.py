@@ -128,6 +128,21 @@ def test_a_webhook_is_told_and_tried_again(caplog: pytest.LogCaptureFixture) -> 
     assert "secret-token" not in caplog.text
 
 
+def test_a_webhook_is_not_waited_for() -> None:
+    """What is still being told when all ends is not told."""
+    book, hook = Book(), Hook(503)
+
+    async def main() -> None:
+        one = alerts(book, hook)
+        await one.look("key:a", GRID, GRID // 2)
+        await asyncio.sleep(0.1)
+        await one.aclose()
+        await _rest()
+
+    run(main())
+    assert 1 == len(hook.bodies)
+
+
 def test_a_webhook_that_never_takes_it_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     """After so many tries it is logged, without the address, and nothing else suffers."""
     book, hook = Book(), Hook(*[503] * 10)

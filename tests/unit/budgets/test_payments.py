@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.budgets.payments import LONGEST, Payment, named, payments_of
+from orchestrator.budgets.payments import LONGEST, Payment, named, payments_of, shown
 from orchestrator.callers import Caller
 from orchestrator.config.settings import Budgets, Strategy, Tier
 from orchestrator.money import GRID
@@ -68,6 +68,15 @@ def test_an_account_is_named_for_people() -> None:
     assert "the budget of the experiment 'john:a@b'" == named("experiment:john:a@b")
     assert "the budget of the user 'john@x.org'" == named("user:john@x.org")
     assert "the budget of the user 'john@x.org' for 2026-11-25" == named("user:john@x.org@2026-11-25")
+
+
+def test_a_row_is_shown_in_dollars() -> None:
+    """A limit that nobody has said yet is not known, nor is what is left."""
+    row = {"account": "user:john", "limit": 2 * GRID, "spent": GRID, "leased": GRID // 2, "left": GRID}
+    amounts = {"limit_usd": 2.0, "spent_usd": 1.0, "leased_usd": 0.5, "left_usd": 1.0}
+    assert {"account": "user:john", "budget": "the budget of the user 'john'", **amounts} == shown(row)
+    unknown = shown({**row, "limit": 0, "left": 0})
+    assert (None, None, 1.0) == (unknown["limit_usd"], unknown["left_usd"], unknown["spent_usd"])
 
 
 def test_a_name_that_a_request_makes_up_is_bounded() -> None:

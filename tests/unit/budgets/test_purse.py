@@ -272,6 +272,36 @@ def test_who_leaves_just_when_its_turn_has_come_leaves_nothing_reserved() -> Non
     play(main)
 
 
+def test_who_leaves_just_when_it_is_refused_is_gone() -> None:
+    """Nothing was reserved for it."""
+
+    async def main(lending: Counting, replica: Replica) -> None:
+        tight = config(usd(0.01))
+        holding = await replica.purse.allow(asked(tight))
+        waiting = asyncio.ensure_future(replica.purse.allow(asked(tight)))
+        await asyncio.sleep(0.5)
+        replica.purse._leases["user:john"].refuse(0, lambda units: Denied(403, "budget_exceeded", "no"))
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert holding is not None
+        holding.settle(None)
+        assert isinstance(await replica.purse.allow(asked(tight)), Reserved)
+
+    play(main)
+
+
+def test_a_ledger_that_does_not_answer_in_time_is_away() -> None:
+    """Nobody knows what is left: it is not said to be nothing."""
+
+    async def main() -> None:
+        replica = Replica(Lending(Disk(write_s=10).write), "one")
+        denied = await refusal(replica.purse.allow(asked(config(usd(1.0, wait_s=1.0)))))
+        assert (503, "ledger_unavailable") == (denied.status, denied.code)
+        await replica.aclose()
+
+    run(main())
+
+
 def test_several_budgets_are_all_reserved_or_none() -> None:
     """Where one is spent, nothing of the others is taken."""
 
@@ -290,6 +320,52 @@ def test_several_budgets_are_all_reserved_or_none() -> None:
         allowance.settle(ended(asked(both), 0.002))
         await replica.aclose()
         assert [GRID // 500] * 3 == [one["spent"] for one in lending.accounts.rows()]
+
+    play(main)
+
+
+def test_of_several_budgets_those_that_suffice_are_not_asked_for() -> None:
+    """Only the one that lacks something."""
+
+    async def main(lending: Counting, replica: Replica) -> None:
+        await reserved(replica, tokens=1_000)
+        await asyncio.sleep(0.1)
+        before = len(lending.asks)
+        both = asked(config(usd(1.0)), caller=Caller("a-laptop", budget_usd=0.5), tokens=1_000)
+        assert isinstance(await replica.purse.allow(both), Reserved)
+        assert {"key:a-laptop"} == {ask.account for ask in lending.asks[before:]}
+
+    play(main)
+
+
+def test_who_leaves_from_within_the_line_changes_nothing_for_the_first() -> None:
+    """Nor for those who were refused while they were leaving."""
+
+    async def main(lending: Counting, replica: Replica) -> None:
+        tight = config(usd(0.01))
+        holding = await replica.purse.allow(asked(tight))
+        assert holding is not None
+        first, second = (asyncio.ensure_future(replica.purse.allow(asked(tight, tokens=5_000))) for _ in range(2))
+        await asyncio.sleep(0.5)
+        asks = len(lending.asks)
+        second.cancel()
+        await asyncio.sleep(0.5)
+        assert asks == len(lending.asks)
+        holding.settle(ended(asked(tight), 0.005))
+        assert isinstance(await first, Reserved)
+
+    play(main)
+
+
+def test_what_runs_when_all_is_closed_gives_back_when_it_ends() -> None:
+    """Nothing of it stays leased."""
+
+    async def main(lending: Counting, replica: Replica) -> None:
+        running = await reserved(replica)
+        await replica.purse.aclose()
+        running.settle(ended(asked(config(usd(1.0))), 0.002))
+        await asyncio.sleep(1)
+        assert (GRID // 500, 0) == (row(lending)["spent"], row(lending)["leased"])
 
     play(main)
 
