@@ -15,22 +15,31 @@ import orjson
 from ray import serve
 from ray.exceptions import RayError
 
+from actors.answers import RayAnswers
 from actors.following import Following
 from actors.ledger import RayDesk
 from actors.pools import RayPools
+from orchestrator import logs
 from orchestrator.accounting import Lasting
 from orchestrator.asks import Answer, Ask, Reloaded
+from orchestrator.cache.flights import Flights
+from orchestrator.callers import Caller
 from orchestrator.config.live import Snapshot
 from orchestrator.config.load import default_config, load
 from orchestrator.config.settings import Rollout
 from orchestrator.config.shown import shown
 from orchestrator.coordinator import Coordinator
+from orchestrator.counters import Counters
 from orchestrator.errors import CallFailed
+from orchestrator.keyring import KeyBook, Keyring
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.keeping import Keeping
+from orchestrator.limits.limiter import Limiter
 from orchestrator.python.asking import AnswerStream, Opened, ask_for, ending, whole
 from orchestrator.types import Failure, FailureKind, Json
+from orchestrator.wire.access import Access, Keyless, keyless_of
 from orchestrator.wire.app import App
+from orchestrator.wire.http import Refused
 
 NAME = "orchestrator"
 POOLS_UP_S = 20.0
@@ -53,24 +62,34 @@ class CoordinatorReplica:
     before it has nothing in flight any more, the pools that only it had use for are closed.
     """
 
-    async def __init__(self, config: str) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, config: str, keyless: Keyless) -> None:  # type: ignore[misc]  # Serve awaits it
         self._pools = RayPools()
-        # What was learned of deployments, and what was counted, outlives configurations.
-        self._lasting = Lasting()
+        self._answers = RayAnswers()
+        # What was learned of deployments, what was counted, and the cache, outlive configurations.
+        self._lasting = Lasting(cache=Flights(self._answers))
         self._keeping = Keeping(self._lasting, RayDesk)
         self._following = Following(config, self._lasting.counters, self._take, self._drain)
+        self._limiter = Limiter(self._following)
+        # Before whatever reserves money: what is refused for its number costs nobody anything.
+        self._lasting.limiting += (self._limiter,)
         self._current: Coordinator | None = None
         self._former: list[Coordinator] = []
         self._closing: set[asyncio.Task[None]] = set()
+        self._keyring = Keyring(self._book)
+        self._access = Access(keyless, self._keyring)
         self.draining = False
         """See `orchestrator.wire.app.Admin`."""
         await self._following.start()
+        self._keyring.start()
 
     async def _take(self, snapshot: Snapshot) -> None:
+        logs.configure(snapshot.config.logs, "coordinator")
         await self._pools.apply(snapshot, POOLS_UP_S if self._current is None else RELOAD_UP_S)
         self._keeping.follow(snapshot.config.ledger)
         before = self._current
+        self._access.taken(snapshot.config.callers)
         self._current = Coordinator(snapshot.config, self._pools.calls, self._pools, lasting=self._lasting)
+        await self._answers.apply(snapshot.config)
         if before is not None:
             self._former.append(before)
             task = asyncio.ensure_future(self._close(before, snapshot.version))
@@ -87,11 +106,17 @@ class CoordinatorReplica:
         self.draining = True
         for one in (*self._former, self.coordinator()):
             await one.idle()
+        await asyncio.to_thread(self._lasting.telemetry.flush)
         await self._keeping.flush(FLUSH_S)
 
     async def __del__(self) -> None:
         """Called by Serve, when a replica that is replaced or taken away has answered what it had in flight."""
         await self._keeping.flush(FLUSH_S)
+
+    def _book(self) -> KeyBook | None:
+        """Where keys are kept; without any in the configuration none are asked for, and nobody needs to look."""
+        asked_for = self._current is not None and self._current.callers
+        return self._keeping.desk if asked_for else None
 
     def coordinator(self) -> Coordinator:
         """The one that answers what comes now."""
@@ -100,7 +125,9 @@ class CoordinatorReplica:
 
     def __serve_build_asgi_app__(self) -> App:
         # Serve sends its own x-request-id and cancels a request whose caller has left.
-        return App(self.coordinator, self, own_request_id=False, watch=False)
+        return App(
+            self.coordinator, self, self._access, own_request_id=False, watch=False, standing=self._limiter.standing
+        )
 
     async def config(self) -> Json:
         """See `orchestrator.wire.app.Admin`."""
@@ -111,6 +138,15 @@ class CoordinatorReplica:
         except (RayError, TimeoutError) as error:
             status = {"problems": [f"the control actor does not answer: {type(error).__name__}"]}
         return {"version": snapshot.version, **status, "config": shown(snapshot.config)}
+
+    async def counters(self) -> Counters:
+        """See `orchestrator.wire.app.Admin`."""
+        try:
+            return await self._following.counters()
+        except (RayError, TimeoutError) as error:
+            # Nothing is better than a part: a scrape that fails leaves a gap, a counter that falls is taken for new calls.
+            what = f"the control actor does not answer: {type(error).__name__}"
+            raise Refused(503, "metrics_unavailable", what) from None
 
     async def reload(self) -> Reloaded:
         """See `orchestrator.wire.app.Admin`."""
@@ -128,6 +164,10 @@ class CoordinatorReplica:
             except (RayError, TimeoutError):
                 _log.info("the control actor is away: only this coordinator's lost records are shown")
         return spent
+
+    async def budgets(self) -> list[Json] | None:
+        """See `orchestrator.wire.app.Admin`."""
+        return await self._keeping.budgets()
 
     # By handle (contract §5): `h = serve.get_app_handle("orchestrator")`.
 
@@ -180,13 +220,13 @@ class CoordinatorReplica:
             raise CallFailed(Failure(FailureKind.DRAINING, "the application is being stopped"))
         return self.coordinator()
 
-    async def models(self) -> list[Json]:
+    async def models(self, caller: Caller | None = None) -> list[Json]:
         """What /v1/models lists."""
-        return await self.coordinator().models()
+        return await self.coordinator().models(caller)
 
-    async def model(self, name: str) -> Json | None:
+    async def model(self, name: str, caller: Caller | None = None) -> Json | None:
         """What /v1/models/NAME says; None: there is no such model."""
-        return await self.coordinator().model(name)
+        return await self.coordinator().model(name, caller)
 
     async def rollout(self) -> Rollout:
         """Who is sent through, for those who decide by themselves (`orchestrator.rollout`)."""
@@ -207,12 +247,15 @@ def _turns(messages: Sequence[Any] | str) -> Sequence[Any]:
 
 def build(args: dict[str, Any]) -> Any:
     """The Serve application. `args`: `config` (a path that every node can read), `replicas` (default 1), `drain_s`
-    (default 120: how long a replica that is replaced or taken away may go on with what it has in flight)."""
-    known = ("config", "replicas", "drain_s")
+    (default 120: how long a replica that is replaced or taken away may go on with what it has in flight), `keyless` (who may
+    use it while the configuration has no keys: `here`, this machine alone, `nobody`, `anybody`; default: where it has keys
+    now, `nobody`, so that a reload that loses them opens it to nobody, else `anybody`)."""
+    known = ("config", "replicas", "drain_s", "keyless")
     if unknown := set(args) - set(known):
         raise ValueError(f"unknown arguments {', '.join(sorted(unknown))}; there is {', '.join(known)}")
     config = os.path.abspath(args.get("config") or default_config())
-    load(config)  # what is wrong is said here, before anything is started
+    keys = load(config).callers  # what is wrong is said here, before anything is started
+    keyless = keyless_of(args.get("keyless"), keys)
     deployment = serve.deployment(
         name="coordinator",
         num_replicas=int(args.get("replicas", 1)),
@@ -224,4 +267,4 @@ def build(args: dict[str, Any]) -> Any:
         # A line for each request costs 0.03 ms; who wants one has HAProxy's or the records of requests.
         logging_config={"enable_access_log": False},
     )(serve.ingress()(CoordinatorReplica))
-    return deployment.bind(config)
+    return deployment.bind(config, keyless)

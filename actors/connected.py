@@ -19,7 +19,8 @@ from ray.serve.exceptions import RayServeException
 from actors.app import NAME
 from actors.cluster import joined
 from orchestrator.asks import Answer, Ask, Sink
-from orchestrator.config.settings import Rollout, Server
+from orchestrator.callers import Caller
+from orchestrator.config.settings import CallerKey, Rollout, Server
 from orchestrator.errors import CallFailed, NoApplication, OrchestratorError
 from orchestrator.rollout import decide
 from orchestrator.types import Failure, FailureKind, Json
@@ -41,6 +42,8 @@ class Connected:
         self._streaming = handle.options(stream=True)
         self.server = Server()
         """Of what is opened here; the application has its own."""
+        self.callers: tuple[CallerKey, ...] = ()
+        """The same: whoever is within the cluster needs no key."""
 
     def hold(self) -> nullcontext[None]:
         """Nothing has to be held here: the application sees to it."""
@@ -86,14 +89,14 @@ class Connected:
             response.cancel()
         raise _lost(None)
 
-    async def models(self) -> list[Json]:
+    async def models(self, caller: Caller | None = None) -> list[Json]:
         """See `Coordinating.models`."""
-        models: list[Json] = await self._call(self._handle.models)
+        models: list[Json] = await self._call(self._handle.models, caller)
         return models
 
-    async def model(self, name: str) -> Json | None:
+    async def model(self, name: str, caller: Caller | None = None) -> Json | None:
         """See `Coordinating.model`."""
-        model: Json | None = await self._call(self._handle.model, name)
+        model: Json | None = await self._call(self._handle.model, name, caller)
         return model
 
     async def pools(self) -> list[Json]:

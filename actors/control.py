@@ -1,9 +1,12 @@
-"""The control actor: it watches the configuration's file and publishes what it says; it adds up counters.
+"""The control actor: it watches the configuration's file and publishes what it says; it adds up counters, and grants what
+callers' keys may ask for in a minute.
 
 A named, detached actor, like the pools. Coordinators ask it for whatever is newer than what they have and wait for the
 answer (a long poll), and bring their counters along. It keeps nothing that cannot be made anew: killed, it comes back,
 reads the file, and nobody notices; if the file has become unusable meanwhile, it takes the last good configuration from the
-coordinators, who still have it.
+coordinators, who still have it. What it has added up begins at 0 again then, as the counters of any process that was
+restarted do, and nothing is lost or seen twice: see `actors.tally`. It also has prices fetched, as often as the configuration
+wants.
 """
 
 from __future__ import annotations
@@ -16,10 +19,16 @@ from typing import Any, Literal
 
 import ray
 
+from actors.export import RayExport
 from actors.pool import detached
+from actors.tally import Brought, Tally
+from orchestrator import logs
 from orchestrator.asks import Reloaded
 from orchestrator.config.live import Live, Snapshot
-from orchestrator.counters import Counters, total
+from orchestrator.counters import LOST, Counters
+from orchestrator.limits.central import Central, Grant, Take
+from orchestrator.pricing.openrouter import NotFetched
+from orchestrator.pricing.refresh import Schedule, refresh
 from orchestrator.types import Json
 
 NAME = "control"
@@ -29,7 +38,13 @@ POLL_S = 5.0
 """How long a poll waits; coordinators bring their counters as often."""
 GONE_S = 30.0
 """A coordinator that has not asked for so long is gone; what it had counted stays."""
+FRESH_S = 1.0
+"""How long is waited for coordinators to bring their counters when somebody wants to see them."""
+EXPORT_S = 5.0
+"""How often Ray's own metrics are given what is new."""
 LONELY_S = 60.0
+REFRESH_LOOK_S = 1.0
+"""How often it is looked whether prices are to be fetched."""
 
 _log = logging.getLogger("orchestrator.control")
 
@@ -42,16 +57,24 @@ class Control:
         self._reading = asyncio.Lock()
         """Threads read one after the other: a look, a reload that was asked for, what a coordinator brings."""
         self._changed = asyncio.Event()
-        self._counters: dict[str, tuple[float, Counters]] = {}
-        """By coordinator, with when it last asked."""
-        self._former = Counters()
-        """Of coordinators that are gone."""
+        self._tally = Tally()
+        self._brought = asyncio.Event()
+        """Set, and replaced, when a coordinator has brought its counters."""
+        self._export = RayExport()
+        self._exported_s = time.monotonic()
+        self._looked_s = 0.0
+        """When somebody last wanted to see them."""
         self._asked_s = time.monotonic()
+        self._limits = Central(self._asked_s)
         self._draining: set[str] | None = None
         """Set while the application is being stopped: the coordinators that have been told."""
         self._drained: set[str] = set()
         self._live.reload()
+        if self._live.snapshot is not None:
+            logs.configure(self._live.snapshot.config.logs, "control")
         self._watching = asyncio.ensure_future(self._watch())
+        self._schedule = Schedule()
+        self._refreshing = asyncio.ensure_future(self._refresh())
 
     async def _watch(self) -> None:
         while True:
@@ -66,13 +89,37 @@ class Control:
                 # Whatever it was, the last good configuration stays, and the next look may fare better.
                 _log.exception("the configuration could not be looked at")
             now_s = time.monotonic()
-            for name in [name for name, (asked_s, _) in self._counters.items() if now_s - asked_s > GONE_S]:
-                self._former.add(self._counters.pop(name)[1])
+            self._tally.bury(now_s - GONE_S)
+            if now_s - self._exported_s > EXPORT_S:
+                self._exported_s = now_s
+                try:
+                    self._export.update(self._tally.total())
+                except Exception:
+                    # What Ray makes of it is not worth the watching.
+                    _log.exception("Ray's metrics were not given what is new")
             if now_s - self._asked_s > LONELY_S:
                 ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
+    async def _refresh(self) -> None:
+        """Fetches prices when it is time to, in a thread; the new file is then seen as any change is."""
+        while True:
+            await asyncio.sleep(REFRESH_LOOK_S)
+            snapshot = self._live.snapshot
+            if snapshot is None or not self._schedule.due(snapshot.config.prices):
+                continue
+            problem: str | None = None
+            try:
+                await asyncio.to_thread(refresh, snapshot.config.prices.cache)
+            except (NotFetched, OSError) as error:
+                problem = " ".join(str(error).split())
+            except Exception as error:  # a mistake of ours stops no refresh for good
+                problem = f"{type(error).__name__}: {error}"
+                _log.exception("prices could not be refreshed")
+            self._schedule.ended(problem)
+
     def _publish(self) -> None:
         assert self._live.snapshot is not None
+        logs.configure(self._live.snapshot.config.logs, "control")
         _log.info("version %d of the configuration is published", self._live.snapshot.version)
         self._wake()
 
@@ -91,9 +138,13 @@ class Control:
             if live.snapshot is not None:
                 self._publish()
 
-    async def next(
-        self, coordinator: str, version: int, counters: Counters
-    ) -> Snapshot | Literal["unknown", "drain"] | None:
+    async def take(self, coordinator: str, brought: Brought) -> None:
+        """What a coordinator has counted. Comes before each `next`, by itself, so that it is known at once to be taken."""
+        self._tally.take(coordinator, time.monotonic(), brought)
+        came, self._brought = self._brought, asyncio.Event()
+        came.set()
+
+    async def next(self, coordinator: str, version: int) -> Snapshot | Literal["unknown", "drain"] | None:
         """What is newer than `version`, as soon as there is something; None when there was nothing for a while.
 
         `unknown`: something is lacking here, and whoever has a snapshot is asked for it (`restore`). `drain`: said once to
@@ -103,13 +154,14 @@ class Control:
         if self._draining is not None and coordinator not in self._draining:
             self._draining.add(coordinator)
             return "drain"
-        self._counters[coordinator] = self._asked_s, counters
         if self._live.snapshot is not None and self._live.snapshot.version < version:
             # Made before this coordinator's, by the clock of another machine: it is what counts all the same.
             self._live.publish(self._live.snapshot.config, version + 1)
         if version and (self._live.snapshot is None or self._live.unsure):
             return "unknown"
         if self._live.snapshot is None or self._live.snapshot.version == version:
+            if self._tally.asked(coordinator) < self._looked_s:
+                return None  # it is wanted to bring its counters
             try:
                 await asyncio.wait_for(self._changed.wait(), POLL_S)
             except TimeoutError:
@@ -134,7 +186,7 @@ class Control:
         try:
             async with asyncio.timeout(limit_s):
                 while any(
-                    now_s - asked_s < GONE_S and n not in self._drained for n, (asked_s, _) in self._counters.items()
+                    now_s - self._tally.asked(name) < GONE_S for name in self._tally.coordinators - self._drained
                 ):
                     await asyncio.sleep(0.05)
         except TimeoutError:
@@ -144,6 +196,10 @@ class Control:
     async def drained(self, coordinator: str) -> None:
         """A coordinator has nothing in flight any more."""
         self._drained.add(coordinator)
+
+    async def permits(self, take: Take) -> Grant | None:
+        """Permits of a key's limits: see `orchestrator.limits.central`."""
+        return self._limits.take(time.monotonic(), take)
 
     async def reload(self) -> Reloaded:
         """Reads the file now."""
@@ -155,17 +211,30 @@ class Control:
         version = 0 if snapshot is None else snapshot.version
         return Reloaded(version, self._live.problems, _lines(self._live.user_problems))
 
+    async def counters(self) -> Counters:
+        """All that was counted, as it is now: coordinators bring theirs first, and those that do not within a second count
+        as they last were."""
+        since_s = self._looked_s = time.monotonic()
+        self._wake()
+        try:
+            async with asyncio.timeout(FRESH_S):
+                while any(self._tally.asked(name) < since_s for name in self._tally.coordinators):
+                    await self._brought.wait()
+        except TimeoutError:
+            _log.info("a coordinator did not bring its counters within %g s", FRESH_S)
+        return self._tally.total()
+
     async def status(self) -> Json:
         """What /admin/config shows: no keys, only how many there are."""
         live = self._live
-        counted = total([self._former, *(counters for _, counters in self._counters.values())])
+        counted = self._tally.total()
         return {
             "source": live.path,
             "problems": [*live.problems, *_lines(live.user_problems)],
             "problems_since": live.problems_since,
             "counters": counted.rows(),
-            "lost": counted.lost,
-            "coordinators": len(self._counters),
+            "lost": int(counted.counted(LOST)),
+            "coordinators": len(self._tally.coordinators),
         }
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from actors.answers import RayAnswers
 from actors.cluster import joined
 from actors.ledger import RayDesk
 from actors.pools import RayPools
 from orchestrator.accounting import Lasting
+from orchestrator.cache.flights import Flights
 from orchestrator.config.digest import digest
 from orchestrator.config.live import Snapshot
 from orchestrator.config.settings import Config
@@ -29,13 +32,18 @@ async def embedded(config: Config) -> AsyncIterator[Coordinator]:
     of an application that runs there, whose settings may be others. They end with the last who uses them.
     """
     async with joined(None):
-        pools = RayPools(group=digest(config))
-        lasting = Lasting()
+        group = digest(config)
+        pools, answers = RayPools(group), RayAnswers(group)
+        lasting = Lasting(cache=Flights(answers))
         keeping = Keeping(lasting, RayDesk)
         try:
             await pools.apply(Snapshot(VERSION, config), POOLS_UP_S)
             keeping.follow(config.ledger)
-            yield Coordinator(config, pools.calls, pools, lasting=lasting)
+            coordinator = Coordinator(config, pools.calls, pools, lasting=lasting)
+            await answers.apply(config)
+            yield coordinator
         finally:
             await keeping.aclose()
+            await answers.aclose()
+            await asyncio.to_thread(lasting.telemetry.close)
             await pools.close_others((), VERSION + 1)

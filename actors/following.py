@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
 from ray.exceptions import RayError
 
-from actors.control import POLL_S, find_or_make
+from actors.control import FRESH_S, POLL_S, find_or_make
+from actors.tally import NOTHING, Brought
 from orchestrator.asks import Reloaded
 from orchestrator.config.live import Snapshot
 from orchestrator.config.load import load
 from orchestrator.counters import Counters
+from orchestrator.limits.central import Grant, Take
+from orchestrator.limits.limiter import Away
 from orchestrator.types import Json
 
 ASK_S = 10.0
 AGAIN_S = 0.3
+PERMITS_S = 0.5
+"""How long permits are waited for: a request waits with them."""
 
 _log = logging.getLogger("orchestrator.following")
 
@@ -36,6 +42,8 @@ class Following:
     ) -> None:
         self._path = path
         self._counters = counters
+        self._taken = NOTHING
+        """The counters as the control actor last took them, pickled."""
         self._apply = apply
         self._drain = drain
         self._draining: asyncio.Task[None] | None = None
@@ -60,7 +68,13 @@ class Following:
     async def _first(self) -> Any:
         control = await self._reached()
         await control.follow.remote(self._path)
-        return await control.next.remote(self._name, 0, self._counters)
+        await self._bring(control)
+        return await control.next.remote(self._name, 0)
+
+    async def _bring(self, control: Any) -> None:
+        now = pickle.dumps(self._counters, 5)
+        await control.take.remote(self._name, Brought(now, self._taken))
+        self._taken = now
 
     async def _reached(self) -> Any:
         """The control actor, found or made if it was away."""
@@ -73,8 +87,8 @@ class Following:
             try:
                 control = await self._reached()
                 assert self.snapshot is not None
-                asked = control.next.remote(self._name, self.snapshot.version, self._counters)
-                found = await asyncio.wait_for(asked, POLL_S + ASK_S)
+                await asyncio.wait_for(self._bring(control), ASK_S)
+                found = await asyncio.wait_for(control.next.remote(self._name, self.snapshot.version), POLL_S + ASK_S)
                 if found == "unknown":
                     await control.restore.remote(self.snapshot)
                 elif found == "drain":
@@ -110,6 +124,23 @@ class Following:
                 lambda: self.snapshot is not None and self.snapshot.version >= reloaded.version
             )
         return reloaded
+
+    async def counters(self) -> Counters:
+        """What all coordinators have counted, as it is now. Raises RayError and TimeoutError."""
+        control = await self._reached()
+        counters: Counters = await asyncio.wait_for(control.counters.remote(), FRESH_S + ASK_S)
+        return counters
+
+    async def take(self, take: Take) -> Grant | None:
+        """See `orchestrator.limits.limiter.Centre`."""
+        control = self._control
+        if control is None:
+            raise Away("the control actor is being found or made")
+        try:
+            grant: Grant | None = await asyncio.wait_for(control.permits.remote(take), PERMITS_S)
+        except (RayError, TimeoutError) as error:
+            raise Away(f"the control actor does not answer: {type(error).__name__}") from None
+        return grant
 
     async def status(self) -> Json:
         """What the control actor says of itself. Raises RayError and TimeoutError."""

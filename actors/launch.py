@@ -6,6 +6,7 @@ imported after.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import random
@@ -21,12 +22,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from actors.edge import IMPORT_PATH
+from actors.terminal import Terminal
 from actors.watchdog import MARK, sweep
 from orchestrator.config.load import load
 from orchestrator.errors import ConfigError
+from orchestrator.logs import SOCKET
 
 READY_S = 120.0
 PORTS = range(20_000, 30_000)
@@ -34,6 +37,11 @@ DRAIN_S = 5.0
 """How long requests that are in flight may take when it is told to stop."""
 STOP_S = 4.0
 """How long Serve may take to stop; then its processes are ended."""
+
+INSECURE = (
+    "WARNING: --insecure: {} can be reached by other machines, and no key is asked for: whoever reaches it may use every "
+    "provider here, read /admin, and reload the configuration"
+)
 
 _log = logging.getLogger("orchestrator.serve")
 
@@ -61,8 +69,8 @@ def flags(folder: str, mark: str) -> dict[str, str]:
     """
     env = {
         MARK: mark,
+        SOCKET: f"{folder}/l",
         "ORCHESTRATOR_RELAY_HOST": "127.0.0.1",
-        "ORCHESTRATOR_LOOPBACK_ONLY": "1",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": IMPORT_PATH,
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         # A port that every request of a second cluster would otherwise reach for.
@@ -100,20 +108,61 @@ def _fail(message: str) -> int:
     return 2
 
 
-def serve(config: str, host: str, port: int, replicas: int = 1) -> int:
+class Address(NamedTuple):
+    """Where the endpoint is bound."""
+
+    host: str
+    """An address, not a name."""
+    port: int
+
+    @property
+    def local(self) -> bool:
+        """Whether it is this machine's alone."""
+        return ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def bind(self) -> str:
+        """As Serve takes it. It makes `*` of `::` for HAProxy, which is IPv4's alone."""
+        return "::0" if self.host == "::" else self.host
+
+    @property
+    def url(self) -> str:
+        """Where it can be asked from this machine, without a path."""
+        near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        return f"http://[{near}]:{self.port}" if ":" in near else f"http://{near}:{self.port}"
+
+
+def address_of(host: str, port: int) -> Address:
+    """Raises OSError where the host is none of this machine's, or the port is taken."""
+    if host == "localhost":
+        host = "127.0.0.1"  # both families' loopback on many machines: one will do
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    family, where = found[0], found[4]
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(where)
+    return Address(str(where[0]), port)
+
+
+def serve(config: str, host: str, port: int, replicas: int = 1, *, insecure: bool = False) -> int:
     """Serves until it is told to stop. Returns the exit code: 2 for bad input, 1 where it could not start."""
     try:
         loaded = load(config)
     except ConfigError as error:
         return _fail(str(error))
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        return _fail("--host: without keys only a loopback address may be bound; server.keys is not available yet")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            return _fail(f"--port: {port} cannot be used: {error.strerror}; is something else being served there?")
+    try:
+        address = address_of(host, port)
+    except socket.gaierror as error:
+        return _fail(f"--host: {host} is no address: {error.strerror}")
+    except OSError as error:
+        return _fail(f"--port: {port} cannot be used: {error.strerror}; is something else being served there?")
+    if not address.local and not loaded.callers:
+        if not insecure:
+            return _fail(
+                f"--host: {host} can be reached by other machines, and the configuration asks for no keys: add some "
+                "(`orchestrator key new`), bind a loopback address, or say --insecure"
+            )
+        print(INSECURE.format(host), file=sys.stderr)  # noqa: T201
     for name, reason in loaded.left_out.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)  # noqa: T201
     # Short and private: HAProxy's socket lies in it, below a folder of 56 characters, and 107 is the limit.
@@ -123,6 +172,7 @@ def serve(config: str, host: str, port: int, replicas: int = 1) -> int:
         [sys.executable, "-m", "actors.watchdog", mark, folder], stdin=subprocess.PIPE, start_new_session=True
     )
     os.environ.update(flags(folder, mark))
+    terminal = Terminal(os.environ[SOCKET], sys.stderr)
     stopping = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -136,8 +186,10 @@ def serve(config: str, host: str, port: int, replicas: int = 1) -> int:
     # Standard output carries the one line that says ready; whatever Ray prints goes where its warnings go.
     stdout, sys.stdout = sys.stdout, sys.stderr
     try:
-        code = _serve(config, port, replicas, folder, stopping, stdout)
+        code = _serve(config, address, replicas, insecure, folder, stopping, stdout)
     finally:
+        # What stopping one thing makes another one say is of no use to anybody.
+        terminal.close()
         _end(mark)
         assert watchdog.stdin is not None
         watchdog.stdin.close()
@@ -146,7 +198,9 @@ def serve(config: str, host: str, port: int, replicas: int = 1) -> int:
     return code
 
 
-def _serve(config: str, port: int, replicas: int, folder: str, stopping: threading.Event, stdout: TextIO) -> int:
+def _serve(
+    config: str, address: Address, replicas: int, insecure: bool, folder: str, stopping: threading.Event, stdout: TextIO
+) -> int:
     import ray
     from ray import serve as ray_serve
 
@@ -166,9 +220,11 @@ def _serve(config: str, port: int, replicas: int, folder: str, stopping: threadi
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     if stopping.is_set():
         return 0
-    ray_serve.start(http_options={"host": "127.0.0.1", "port": port})
-    ray_serve.run(build({"config": config, "replicas": replicas, "drain_s": STOP_S}), name=NAME, route_prefix="/")
-    url = f"http://127.0.0.1:{port}"
+    ray_serve.start(http_options={"host": address.bind, "port": address.port})
+    keyless = "here" if address.local else "anybody" if insecure else "nobody"
+    arguments = {"config": config, "replicas": replicas, "drain_s": STOP_S, "keyless": keyless}
+    ray_serve.run(build(arguments), name=NAME, route_prefix="/")
+    url = address.url
     deadline = time.monotonic() + READY_S
     reason = "it did not answer"
     while not stopping.is_set():

@@ -12,23 +12,27 @@ import asyncio
 import hashlib
 import logging
 import os
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import RayError
 
 from actors.pool import detached
+from orchestrator.budgets.accounts import Answer as LeaseAnswer
+from orchestrator.budgets.accounts import Ask
 from orchestrator.config.ledger import without_password
+from orchestrator.config.settings import Alerts
 from orchestrator.config.settings import Ledger as Settings
 from orchestrator.errors import LedgerFailed
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.bookkeeper import Bookkeeper
-from orchestrator.ledger.records import Batch, Posted, packed, unpacked
+from orchestrator.ledger.records import Batch, KeyRow, Posted, packed, unpacked
 from orchestrator.ledger.store import Store
 from orchestrator.types import Json
 
 LONELY_S = 60.0
-MAX_CONCURRENCY = 1_000
+MAX_CONCURRENCY = 10_000
+"""Of calls: those that wait for a lease must not keep the batches out that they wait for."""
 HEAD = "node:__internal_head__"
 """The resource that Ray gives to the head node alone."""
 
@@ -47,17 +51,18 @@ class Ledger:
         # From the beginning: whoever made it may be gone before it asks for anything.
         self._watch = asyncio.ensure_future(self._end_when_lonely())
 
-    async def open(self, url: str, retention_days: int) -> None:
+    async def open(self, url: str, retention_days: int, alerts: Alerts) -> None:
         """Goes on with this database."""
         if self._bookkeeper is None or url != self._url:
             before, self._url = self._bookkeeper, url
-            self._bookkeeper = Bookkeeper(Store(url), retention_days)
+            self._bookkeeper = Bookkeeper(Store(url), retention_days, alerts=alerts)
             self._bookkeeper.start()
             if before is not None:
                 task = asyncio.ensure_future(before.aclose())
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
         self._bookkeeper.retention_days = retention_days
+        self._bookkeeper.alerts.rules = alerts
 
     async def post(self, batch: bytes) -> Posted | LedgerFailed | None:
         """Returns when a batch (`packed`) is on disk."""
@@ -76,6 +81,38 @@ class Ledger:
             return None
         try:
             return await bookkeeper.spend(asked)
+        except LedgerFailed as error:
+            return error
+
+    async def lease(self, ask: Ask, wait_s: float) -> LeaseAnswer | LedgerFailed | None:
+        """Leases a part of a budget."""
+        bookkeeper = self._asked()
+        if bookkeeper is None:
+            return None
+        try:
+            return await bookkeeper.lease(ask, wait_s)
+        except LedgerFailed as error:
+            return error
+
+    async def keys(
+        self, what: Literal["keys", "put_key", "revoke_key", "keys_version"], *arguments: Any
+    ) -> tuple[Any] | LedgerFailed | None:
+        """What a method of the bookkeeper's, for callers' keys, gives: one that gives nothing is told from no database."""
+        bookkeeper = self._asked()
+        if bookkeeper is None:
+            return None
+        try:
+            return (await getattr(bookkeeper, what)(*arguments),)
+        except LedgerFailed as error:
+            return error
+
+    async def budgets(self) -> list[Json] | LedgerFailed | None:
+        """How each budget stands."""
+        bookkeeper = self._asked()
+        if bookkeeper is None:
+            return None
+        try:
+            return await bookkeeper.budgets()
         except LedgerFailed as error:
             return error
 
@@ -131,6 +168,35 @@ class RayDesk:
         answer: Json = await self._ask("spend", asked)
         return answer
 
+    async def lease(self, ask: Ask, wait_s: float) -> LeaseAnswer:
+        """See `Desk.lease`."""
+        answer: LeaseAnswer = await self._ask("lease", ask, wait_s)
+        return answer
+
+    async def budgets(self) -> list[Json]:
+        """See `Desk.budgets`."""
+        rows: list[Json] = await self._ask("budgets")
+        return rows
+
+    async def keys(self) -> tuple[KeyRow, ...]:
+        """See `Desk.keys`."""
+        rows: tuple[tuple[KeyRow, ...]] = await self._ask("keys", "keys")
+        return rows[0]
+
+    async def put_key(self, row: KeyRow) -> None:
+        """See `Desk.put_key`."""
+        await self._ask("keys", "put_key", row)
+
+    async def revoke_key(self, name: str, at_s: float) -> bool:
+        """See `Desk.revoke_key`."""
+        revoked: tuple[bool] = await self._ask("keys", "revoke_key", name, at_s)
+        return revoked[0]
+
+    async def keys_version(self) -> int:
+        """See `Desk.keys_version`."""
+        version: tuple[int] = await self._ask("keys", "keys_version")
+        return version[0]
+
     async def aclose(self) -> None:
         """See `Desk.aclose`: the actor ends when nobody posts to it any more."""
 
@@ -157,4 +223,5 @@ class RayDesk:
         return self._handle
 
     async def _opened(self, handle: Any) -> None:
-        await handle.open.remote(self._settings.url, self._settings.retention_days)
+        settings = self._settings
+        await handle.open.remote(settings.url, settings.retention_days, settings.alerts)

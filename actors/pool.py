@@ -21,7 +21,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.relay import Address, Called, Relay, Ticketed
-from orchestrator.config.settings import Provider, Replay, Simulate
+from orchestrator import current, logs
+from orchestrator.config.settings import Logs, Provider, Replay, Simulate
 from orchestrator.endpoint import Endpoint
 from orchestrator.simulate.server import Server
 from orchestrator.simulate.server import start as start_simulated
@@ -58,21 +59,27 @@ class Pool:
         # From the beginning: whoever made it may be gone before it opens a session.
         self._watch = asyncio.ensure_future(self._end_when_lonely())
 
-    async def open_session(self, provider: Provider, keys: tuple[str, ...], version: int) -> Address:
+    async def open_session(
+        self, provider: Provider, keys: tuple[str, ...], version: int, logged: Logs | None = None
+    ) -> Address:
         """A session for one coordinator, which brings the settings it knows. Raises what keeps the pool from starting."""
         async with self._starting:
             if not self._listening:
                 await self._relay.start()
                 self._listening = True
-        await self.configure(provider, keys, version)
+        await self.configure(provider, keys, version, logged)
         return self._relay.open_session()
 
-    async def configure(self, provider: Provider, keys: tuple[str, ...], version: int) -> None:
+    async def configure(
+        self, provider: Provider, keys: tuple[str, ...], version: int, logged: Logs | None = None
+    ) -> None:
         """Goes on by these settings, unless newer ones have come: a coordinator may lag behind. What is in flight goes on."""
         async with self._starting:
             if self._endpoint is not None and version < self._version:
                 return
             self._version, self._leaving = version, False
+            if logged is not None:
+                logs.configure(logged, f"pool {provider.name}")
             if self._settings == (provider, keys):
                 return
             before, simulator = self._endpoint, self._simulator
@@ -115,12 +122,14 @@ class Pool:
         Ends early, with a Failure, when its session cancels it or ends.
         """
         asked = Called(*pickle.loads(called))  # noqa: S301 - from a coordinator, by Ray
-        outcome, endpoint = await self._call(asked), self._endpoint
+        with current.request(asked.request_id, asked.trace):
+            outcome = await self._call(asked)
+        endpoint = self._endpoint
         known = None if endpoint is None else endpoint.quantiles(asked.model, stream=asked.request.stream)
         return pickle.dumps((outcome, known), 5)
 
     async def _call(self, called: Called) -> Reply | Failure | Ticketed:
-        session, call, model, request, extra = called
+        session, call, model, request, extra, *_ = called
         owner, endpoint = self._relay.session(session), self._endpoint
         if owner is None or endpoint is None:
             return Failure(FailureKind.POOL_LOST, "the pool was restarted")

@@ -14,10 +14,12 @@ from actors.pool import find_or_make
 from actors.relay import Address
 from actors.waiting import RayCalls
 from orchestrator.config.live import Snapshot
-from orchestrator.config.settings import Provider
+from orchestrator.config.settings import Logs, Provider
 from orchestrator.types import Json
 
 ASK_S = 5.0
+
+_Wanted = tuple[Provider, tuple[str, ...], int, Logs]
 
 _log = logging.getLogger("orchestrator.pools")
 
@@ -30,8 +32,8 @@ class RayPools:
 
     def __init__(self, group: str = "") -> None:
         self._group = f":{group}" if group else ""
-        self._wanted: dict[str, tuple[Provider, tuple[str, ...], int]] = {}
-        """The settings of each provider, its keys, and the version of the configuration that they are from."""
+        self._wanted: dict[str, _Wanted] = {}
+        """The settings of each provider, its keys, the version of the configuration that they are from, and its logs."""
         self._links: dict[str, Link] = {}
         self.calls = RayCalls(self._links)
 
@@ -43,12 +45,12 @@ class RayPools:
         config = snapshot.config
         tasks: list[asyncio.Task[Any]] = []
         for name, provider in config.providers.items():
-            wanted = (provider, config.keys.get(name, ()), snapshot.version)
+            wanted = (provider, config.keys.get(name, ()), snapshot.version, config.logs)
             before, self._wanted[name] = self._wanted.get(name), wanted
             link = self._links.get(name)
             if link is None:
                 link = self._links[name] = Link(name, self._connector(name))
-            elif before is not None and before[:2] != wanted[:2] and link.up.is_set():
+            elif before is not None and _told(before) != _told(wanted) and link.up.is_set():
                 tasks.append(asyncio.ensure_future(self._configure(link, wanted)))
             tasks.append(asyncio.ensure_future(link.up.wait()))
         try:
@@ -57,7 +59,7 @@ class RayPools:
             for task in tasks:
                 task.cancel()
 
-    async def _configure(self, link: Link, wanted: tuple[Provider, tuple[str, ...], int]) -> None:
+    async def _configure(self, link: Link, wanted: _Wanted) -> None:
         try:
             await link.handle.configure.remote(*wanted)
         except RayError as error:
@@ -114,3 +116,9 @@ class RayPools:
     async def aclose(self) -> None:
         """Ends the sessions; pools that nobody else uses end themselves a minute later."""
         await asyncio.gather(*(link.aclose() for link in self._links.values()))
+
+
+def _told(wanted: _Wanted) -> tuple[object, ...]:
+    """What a pool has to be told when it has changed: all but the version."""
+    provider, keys, _, logs = wanted
+    return provider, keys, logs

@@ -67,6 +67,10 @@ class Called(NamedTuple):
     request: Request
     extra: bool
     """A hedge: charged to the pool's budget."""
+    request_id: str = ""
+    """Of the request that it is made for: what the pool's log lines bear. It and the trace cost 1 µs a call."""
+    trace: bytes = b""
+    """The call's place in the trace of its request (`orchestrator.tracing.of_call`)."""
 
 
 @dataclass(slots=True, eq=False)

@@ -23,11 +23,13 @@ from ray.exceptions import RayError, TaskCancelledError
 
 from actors.link import Link, RelayStream
 from actors.relay import Called, Ticketed
+from orchestrator.current import REQUEST_ID, TRACE
 from orchestrator.drive import Stream
 from orchestrator.resilience.latency import MODELS, Quantiles
 from orchestrator.routes import Candidate
 from orchestrator.strategies.plan import Call
-from orchestrator.types import Failure, FailureKind, Reply
+from orchestrator.tracing import of_call
+from orchestrator.types import Failure, FailureKind, Reply, Usage
 
 RESTART_S = 10.0
 """How long a call waits for a pool that is being restarted: it is back 1 to 5 s after kill -9."""
@@ -119,7 +121,8 @@ class RayCalls:
         link = flight.link
         flight.session = link.session
         link.down.add(flight.lost)
-        called = Called(link.session, flight.call, model, call.request, call.extra)
+        trace = of_call(TRACE.get(), call.id)
+        called = Called(link.session, flight.call, model, call.request, call.extra, REQUEST_ID.get(), trace)
         flight.ref = link.handle.call.remote(pickle.dumps(tuple(called), 5))
         flight.ref._on_completed(flight.on_completed)
 
@@ -129,7 +132,9 @@ class RayCalls:
         except TimeoutError:
             why = flight.link.problem
             flight.failure = Failure(
-                FailureKind.POOL_LOST, f"the pool of {flight.link.provider} is not to be reached: {why}"
+                FailureKind.POOL_LOST,
+                f"the pool of {flight.link.provider} is not to be reached: {why}",
+                usage=Usage(),  # it was not sent
             )
             flight.signal()
         else:

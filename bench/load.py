@@ -39,7 +39,14 @@ def _body(model: str, *, stream: bool) -> dict[str, object]:
 
 
 async def unary(
-    url: str, model: str, *, concurrency: int, requests: int, over_s: float = 0.0, steady: bool = False
+    url: str,
+    model: str,
+    *,
+    concurrency: int,
+    requests: int,
+    over_s: float = 0.0,
+    steady: bool = False,
+    key: str | None = None,
 ) -> Unary:
     """`requests` whole answers, `concurrency` at a time, the first ones begun evenly over `over_s`.
 
@@ -60,7 +67,8 @@ async def unary(
             if counts:
                 latencies.append(time.perf_counter() - began_s)
 
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+    headers = None if key is None else {"authorization": f"Bearer {key}"}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
         began_s = time.perf_counter()
         await asyncio.gather(*(worker(session, over_s * i / concurrency) for i in range(concurrency)))
         return Unary(latencies, time.perf_counter() - began_s, errors)

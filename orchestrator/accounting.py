@@ -1,21 +1,26 @@
 """What stands beside a request: who may begin one, and who is told of how it ended.
 
 A coordinator belongs to one configuration; those who keep account outlive it (`Lasting`) and are shared by all coordinators
-of a process. The order is fixed: the route is known, every `Allowing` is asked in turn, calls are made, the report is
-written, allowances are settled, and every `Observer` is told, whether there was an answer, a failure, or nobody left to hear.
+of a process. The order is fixed: the route is known, every `Allowing` of `limiting` is asked in turn, then the cache, then
+every one of `allowing`, calls are made, the report is written, allowances are settled, and every `Observer` is told, whether
+there was an answer, a failure, or nobody left to hear. So what the cache answers counts as a request, and needs no budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from orchestrator.asks import Ask
 from orchestrator.balancing import Scores
+from orchestrator.cache.flights import Flights
 from orchestrator.config.settings import Config
 from orchestrator.counters import Counters
+from orchestrator.drive import Record
 from orchestrator.routes import Route
+from orchestrator.telemetry import Telemetry
+from orchestrator.tracing import Trace
 from orchestrator.types import Failure, Finish, Json, Reply
 
 
@@ -28,6 +33,8 @@ class Asked(NamedTuple):
     """The one that the request began with."""
     at_s: float
     """When it began, in seconds since 1970."""
+    trace: Trace | None = None
+    """None: it is not traced."""
 
 
 class Ended(NamedTuple):
@@ -44,6 +51,8 @@ class Ended(NamedTuple):
     """From its beginning to the first token for the caller; None where it was not streamed, or did not come so far."""
     arm_outcomes: Mapping[str, str]
     """Selector of each split that it went through -> what came of the arm itself."""
+    records: Sequence[Record] = ()
+    """What happened to each call: what the report's attempts are made of, in the same order."""
     text: str | None = None
     """What was streamed to the caller, where texts are kept (`ledger.store_text`) and it was one text and nothing else."""
 
@@ -77,8 +86,12 @@ class Lasting:
     """What stays when one configuration follows another: what was counted and learned, and who keeps account."""
 
     counters: Counters = field(default_factory=Counters)
+    telemetry: Telemetry = field(default_factory=Telemetry)
     scores: Scores = field(default_factory=Scores)
+    cache: Flights = field(default_factory=Flights)
+    limiting: tuple[Allowing, ...] = ()
+    """Asked of every request, in this order: how many there may be."""
     allowing: tuple[Allowing, ...] = ()
-    """Asked in this order."""
+    """Asked in this order of requests for which somebody is called: what they may cost."""
     observers: tuple[Observer, ...] = ()
-    """Told after the counters."""
+    """Told after the counters, the telemetry and the log."""

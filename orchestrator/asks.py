@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from orchestrator.callers import Caller
 from orchestrator.types import Failure, Finish, Json, Reply, Request
@@ -26,6 +26,10 @@ class Ask(NamedTuple):
     """Who it is for: the key's own user, else what the request says."""
     caller: Caller | None = None
     """Whose key came with it; None: there are no keys, or it comes from within the cluster."""
+    traceparent: str | None = None
+    """The header of that name, where the caller sent one (`orchestrator.tracing`)."""
+    cache_control: Literal["no-store", "no-cache"] | None = None
+    """What it says of caches (RFC 9111): neither read nor written, or not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class Answer:
     strategy: str
     provider: str | None = None
     model: str | None = None
+    cost_usd: float | None = None
+    """Of the winner's attempt alone; None: no price is known. That of the whole stands in the report."""
 
 
 class Reloaded(NamedTuple):

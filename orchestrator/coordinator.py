@@ -8,22 +8,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from orchestrator.accounting import Allowance, Asked, Ended, Lasting
+from orchestrator import current
+from orchestrator.accounting import Allowance, Allowing, Asked, Ended, Lasting, Observer
 from orchestrator.asks import Answer, Ask, Gone, Sink
-from orchestrator.config.settings import Config, Server, Strategy
+from orchestrator.cache.flights import Made
+from orchestrator.cache.kept import Origin, report_of_hit
+from orchestrator.cache.terms import Terms, Wanting
+from orchestrator.callers import Caller
+from orchestrator.config.settings import CallerKey, Config, Server, Strategy
 from orchestrator.dialects.resume import SoFar
 from orchestrator.drive import Record, Run, Runtime, drive
-from orchestrator.errors import UnknownSelector
-from orchestrator.report import report_of
+from orchestrator.errors import Denied, NotAllowed, UnknownSelector
+from orchestrator.logs import RequestLines
+from orchestrator.report import cost_of_call, report_of
 from orchestrator.resilience.budget import Budget, Turns
 from orchestrator.resilience.latency import Quantiles
 from orchestrator.rollout import decide
 from orchestrator.routes import Candidate, Route
 from orchestrator.selectors import Selectors
 from orchestrator.strategies import plan
+from orchestrator.tracing import Trace
 from orchestrator.types import Failure, FailureKind, Finish, Json, Opened, Reply
 from orchestrator.world import RequestWorld
 
+REQUEST_LINES = RequestLines()
 HEDGE_FLOOR_PER_S = 0.1
 """Hedges a second that a quiet tier may make beyond its share."""
 
@@ -60,11 +68,14 @@ class Coordinator:
         self.in_flight = 0
         """What holds the coordinator: requests that have not been answered to their end, at the edge and within."""
         self.lasting = lasting or Lasting()
+        self.lasting.telemetry.configure(config.telemetry)
         self.scores = self.lasting.scores
         self._runtime = runtime
         self._pools = pools
         self._clock = clock
         self._selectors = Selectors(config)
+        self._wanting = Wanting(config)
+        self.lasting.cache.store.bound(int(config.cache.max_mb * 1_000_000))
         self._budgets: dict[str, Turns] = {}
         """Hedge budgets, by the selector of the tier."""
 
@@ -83,6 +94,11 @@ class Coordinator:
     def server(self) -> Server:
         """How it is served."""
         return self.config.server
+
+    @property
+    def callers(self) -> tuple[CallerKey, ...]:
+        """The endpoint's own keys."""
+        return self.config.callers
 
     def rollout(self, user: str) -> Json:
         """Whether a user is sent through the orchestrator, and why (`orchestrator.rollout`)."""
@@ -103,17 +119,70 @@ class Coordinator:
             self.in_flight -= 1
 
     async def _run(self, ask: Ask, sink: Sink | None) -> Answer:
-        with self.hold():
-            return await self._answer(ask, sink)
+        trace = self.lasting.telemetry.begin(ask, self.config)
+        with self.hold(), current.request(ask.request_id, b"" if trace is None else trace.context):
+            return await self._answer(ask, sink, trace)
 
-    async def _answer(self, ask: Ask, sink: Sink | None) -> Answer:
-        route = self._selectors.resolve(ask.selector, ask.override, ask.user)
-        asked = Asked(ask, route, self.config, time.time())
+    async def _answer(self, ask: Ask, sink: Sink | None, trace: Trace | None) -> Answer:
+        route = self._selectors.resolve(ask.selector, ask.override, ask.user, ask.caller)
+        asked = Asked(ask, route, self.config, time.time(), trace)
         began_s = self._clock()
-        allowances = await self._allowed(asked)
+        terms = self._wanting.of(asked)
+        limits = await self._allowed(asked, self.lasting.limiting)
+        if terms is not None:
+            return await self._cached(asked, sink, began_s, limits, terms)
+        return (await self._called(asked, sink, began_s, limits)).answer
+
+    async def _cached(
+        self, asked: Asked, sink: Sink | None, began_s: float, limits: Sequence[Allowance], terms: Terms
+    ) -> Answer:
+        """An answer that may be another's, or become one."""
+        calling = False
+        timed = None if sink is None else _Timed(sink, self._clock)
+
+        async def call(into: Sink | None) -> Made:
+            nonlocal calling
+            calling = True  # from now on it is told of as a call, also where its caller leaves and others wait for it
+            with self.hold():
+                return await self._called(asked, into, began_s, limits, {"cache": "miss"})
+
+        def tell(made: Made) -> None:
+            if not calling:
+                opened_s = None if timed is None or timed.opened_s is None else timed.opened_s - began_s
+                seconds, (answer, outcomes) = self._clock() - began_s, made
+                self._tell(Ended(asked, answer.outcome, answer.report, seconds, opened_s, outcomes), limits)
+
+        try:
+            made = await self.lasting.cache.answer(asked.ask, terms, timed, call)
+        except (asyncio.CancelledError, Gone):
+            left, strategy = Failure(FailureKind.CANCELLED, "the caller left"), asked.route.strategy.name
+            tell(Made(Answer(left, report_of_hit(asked.ask, Origin(strategy), "miss"), strategy), {}))
+            raise
+        except BaseException:
+            if not calling:
+                _give_back(limits)
+            raise
+        tell(made)
+        return made.answer
+
+    async def _called(
+        self,
+        asked: Asked,
+        sink: Sink | None,
+        began_s: float,
+        limits: Sequence[Allowance],
+        beside: Mapping[str, Any] = {},
+    ) -> Made:
+        """An answer by calls of its own. `beside`: what its report says, too."""
+        ask, route = asked.ask, asked.route
+        try:
+            allowances = [*limits, *await self._allowed(asked, self.lasting.allowing)]
+        except BaseException:
+            _give_back(limits)
+            raise
         world = RequestWorld(self, self._clock, ask)
         keep = self.config.ledger is not None and self.config.ledger.store_text
-        reporting = None if sink is None else _Reporting(sink, ask, route, world.arms, self._clock, keep=keep)
+        reporting = None if sink is None else _Reporting(sink, ask, route, world.arms, beside, self._clock, keep=keep)
         records: list[Record] = []
         run: Run | None = None
         outcome: Reply | Finish | Failure = Failure(FailureKind.INTERNAL, "it failed unexpectedly")
@@ -134,33 +203,39 @@ class Coordinator:
             world.end()
             self._learn(records)
             winner = None if run is None else run.winner
-            report = report_of(ask, route, records, winner, world.arms)
+            report = {**report_of(ask, route, records, winner, world.arms, self.config.prices), **beside}
             if run is not None and run.consensus is not None:
                 report["consensus"] = run.consensus
             opened_s = None if reporting is None or reporting.opened_s is None else reporting.opened_s - began_s
             text = None if reporting is None else reporting.text()
-            ended = Ended(asked, outcome, report, self._clock() - began_s, opened_s, world.outcomes, text)
+            seconds = self._clock() - began_s
+            ended = Ended(asked, outcome, report, seconds, opened_s, world.outcomes, records, text)
             self._tell(ended, allowances)
         model = outcome.model if isinstance(outcome, Reply | Finish) else None
-        return Answer(outcome, report, route.strategy.name, winner.provider if winner else None, model)
+        cost_usd = None if run.call is None else cost_of_call(report, records, run.call)
+        provider = winner.provider if winner else None
+        return Made(Answer(outcome, report, route.strategy.name, provider, model, cost_usd), world.outcomes)
 
-    async def _allowed(self, asked: Asked) -> list[Allowance]:
+    async def _allowed(self, asked: Asked, asking: Sequence[Allowing]) -> list[Allowance]:
         """What the request may spend, by everybody who has a say. Raises Denied."""
         allowances: list[Allowance] = []
         try:
-            for allowing in self.lasting.allowing:
+            for allowing in asking:
                 allowance = await allowing.allow(asked)
                 allowances += () if allowance is None else (allowance,)
-        except BaseException:
-            for allowance in allowances:
-                allowance.settle(None)
+        except BaseException as refused:
+            _give_back(allowances)
+            if isinstance(refused, Denied):
+                self.lasting.counters.count("orchestrator_refused_total", {"code": refused.code})
             raise
         return allowances
 
     def _tell(self, ended: Ended, allowances: Sequence[Allowance]) -> None:
         for allowance in allowances:
             allowance.settle(ended)
-        for observer in (self.lasting.counters, *self.lasting.observers):
+        lasting = self.lasting
+        told: tuple[Observer, ...] = (lasting.counters, lasting.telemetry, REQUEST_LINES, *lasting.observers)
+        for observer in told:
             observer.ended(ended)
 
     def _learn(self, records: Sequence[Record]) -> None:
@@ -189,24 +264,26 @@ class Coordinator:
             turns = self._budgets[route.selector] = Turns(budget)
         return turns
 
-    async def models(self) -> list[Json]:
-        """What /v1/models lists: tiers, experiments, aliases, then every provider's models."""
+    async def models(self, caller: Caller | None = None) -> list[Json]:
+        """What /v1/models lists: tiers, experiments, aliases, then providers' models; as far as the caller may use them."""
         rows: list[Json] = []
         for provider in self.config.providers.values():
             names = provider.models if provider.models is not None else await self._pools.models(provider.name)
             rows += [_row(f"{provider.name}/{model}", provider.name) for model in names]
         own = [f"tier:{name}" for name in self.config.tiers] + [f"user:{name}" for name in self.config.experiments]
         own += self._selectors.aliases([row["id"] for row in rows])
-        return [_row(name, "orchestrator") for name in own] + rows
+        rows = [_row(name, "orchestrator") for name in own] + rows
+        return [row for row in rows if self._selectors.usable(row["id"], caller)]
 
-    async def model(self, name: str) -> Json | None:
-        """The row of a selector, also of one that is not listed and can be asked for all the same; None: there is none."""
-        listed = next((row for row in await self.models() if row["id"] == name), None)
+    async def model(self, name: str, caller: Caller | None = None) -> Json | None:
+        """The row of a selector, also of one that is not listed and can be asked for all the same; None: there is none, or it
+        is not for this caller."""
+        listed = next((row for row in await self.models(caller) if row["id"] == name), None)
         if listed is not None:
             return listed
         try:
-            return _row(name, next(self._selectors.resolve(name).leaves()).provider)
-        except UnknownSelector:
+            return _row(name, next(self._selectors.resolve(name, caller=caller).leaves()).provider)
+        except (UnknownSelector, NotAllowed):
             return None
 
     async def pools(self) -> list[Json]:
@@ -224,7 +301,15 @@ class _Reporting:
     """A sink of the edge's as a sink of the driver's."""
 
     def __init__(
-        self, sink: Sink, ask: Ask, route: Route, arms: Mapping[str, str], clock: Callable[[], float], *, keep: bool
+        self,
+        sink: Sink,
+        ask: Ask,
+        route: Route,
+        arms: Mapping[str, str],
+        beside: Mapping[str, Any],
+        clock: Callable[[], float],
+        *,
+        keep: bool,
     ) -> None:
         self.opened_s: float | None = None
         """When the first token came, by the clock."""
@@ -233,6 +318,7 @@ class _Reporting:
         self._ask = ask
         self._route = route
         self._arms = arms
+        self._beside = beside
         self._sent = SoFar() if keep else None
         self.send = self._send if keep else sink.send
 
@@ -248,8 +334,28 @@ class _Reporting:
 
     async def open(self, candidate: Candidate, opened: Opened, records: Sequence[Record]) -> None:
         self.opened_s = self._clock()
-        report = report_of(self._ask, self._route, records, candidate, self._arms)
+        report = {**report_of(self._ask, self._route, records, candidate, self._arms), **self._beside}
         await self._sink.open(candidate.provider, opened.model, self._route.strategy.name, report)
+
+
+class _Timed:
+    """A sink that knows when it was opened."""
+
+    def __init__(self, sink: Sink, clock: Callable[[], float]) -> None:
+        self.opened_s: float | None = None
+        self.send = sink.send
+        self._sink = sink
+        self._clock = clock
+
+    async def open(self, provider: str, model: str, strategy: str, report: Json) -> None:
+        self.opened_s = self._clock()
+        await self._sink.open(provider, model, strategy, report)
+
+
+def _give_back(allowances: Sequence[Allowance]) -> None:
+    """The request was not begun after all."""
+    for allowance in allowances:
+        allowance.settle(None)
 
 
 def _row(selector: str, owner: str) -> Json:

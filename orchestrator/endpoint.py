@@ -30,6 +30,7 @@ from orchestrator.resilience.admission import Admission, Permit
 from orchestrator.resilience.budget import Budget
 from orchestrator.resilience.gate import Gate
 from orchestrator.resilience.latency import Latencies, Quantiles
+from orchestrator.tracing import propagated
 from orchestrator.transport import Response, Transport, TransportError
 from orchestrator.types import Failure, FailureKind, Json, Reply, Request, Try
 
@@ -213,7 +214,8 @@ class Endpoint:
         call = self._dialect.encode(asked, model, options, quirks)
         if isinstance(call, Failure):
             return call
-        headers = {**call.headers, **credentials(self.provider.key_header, permit.account.key)}
+        key = credentials(self.provider.key_header, permit.account.key)
+        headers = {**call.headers, **key, **propagated(attempt.number)}
         response: Response | None = None
         kept = False
         try:

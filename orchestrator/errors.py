@@ -3,7 +3,7 @@
 OrchestratorError
 ├── ConfigError          a configuration that cannot be used; `.problems` has one line each
 ├── UnknownSelector      a model, tier or experiment that does not exist; `.near` has similar names
-├── NotAllowed           an experiment of another user than the one who asks
+├── NotAllowed           an experiment of another user than the one who asks, or a selector that the caller's key may not use
 ├── Denied               a limit or a budget of the caller's is used up; `.code` says which, `.retry_after_s` for how long
 ├── BadChoice            an argument, or a request's own choice, that cannot be followed; `.param` names it
 ├── CallFailed           a request that got no answer; `.failure` says why, `.retryable` whether trying again helps
@@ -61,15 +61,16 @@ class UnknownSelector(OrchestratorError):
 
 
 class NotAllowed(OrchestratorError):
-    """A selector that is not for the user who asks."""
+    """A selector that is not for the user, or for the key, who asks. `reason` says why, where that is not plain."""
 
-    def __init__(self, selector: str, user: str) -> None:
-        super().__init__(selector, user)
+    def __init__(self, selector: str, user: str, reason: str = "") -> None:
+        super().__init__(selector, user, reason)
         self.selector = selector
         self.user = user
+        self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.selector!r} may not be used by the user {self.user!r}"
+        return self.reason or f"{self.selector!r} may not be used by the user {self.user!r}"
 
 
 class Denied(OrchestratorError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -74,8 +75,7 @@ class LocalPools:
 async def inprocess(config: Config) -> AsyncIterator[Coordinator]:
     """A coordinator over endpoints of this process. At the end nothing of it is left."""
     pools = LocalPools(config)
-    runtime = Local(pools.endpoints)
-    lasting = Lasting()
+    runtime, lasting = Local(pools.endpoints), Lasting()
     keeping = Keeping(lasting, _desk)
     try:
         await pools.start()
@@ -83,6 +83,7 @@ async def inprocess(config: Config) -> AsyncIterator[Coordinator]:
         yield Coordinator(config, runtime, pools, lasting=lasting)
     finally:
         await keeping.aclose()
+        await asyncio.to_thread(lasting.telemetry.close)
         await runtime.aclose()
         await pools.aclose()
 

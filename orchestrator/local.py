@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Protocol, TypeAlias
 
+from orchestrator.current import TRACE
 from orchestrator.drive import Stream
 from orchestrator.resilience.latency import Quantiles
 from orchestrator.routes import Candidate
 from orchestrator.strategies.plan import Call
+from orchestrator.tracing import of_call
 from orchestrator.types import Failure, Reply, Request
 
 
@@ -54,6 +56,7 @@ class Local:
 
     async def _call(self, call: Call, candidate: Candidate) -> Reply | Failure | Stream:
         endpoint = self._endpoints[candidate.provider]
+        TRACE.set(of_call(TRACE.get(), call.id))  # of this task alone
         if call.request.stream:
             return await endpoint.open(call.request, candidate.model, extra=call.extra)
         return await endpoint.call(call.request, candidate.model, extra=call.extra)

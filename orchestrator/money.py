@@ -8,11 +8,19 @@ from __future__ import annotations
 
 DECIMALS = 10
 GRID = 10_000_000_000
+MOST_USD = 100_000.0
+"""What one call may be believed to cost. Beyond it a provider has said nonsense, and sums would leave 64 bits."""
 
 
 def on_grid(usd: float) -> float:
-    """The nearest cost on the grid, as answers and the ledger have it."""
-    return round(usd, DECIMALS)
+    """The nearest cost on the grid, as answers and the ledger have it; `MOST_USD` at the most."""
+    return round(min(usd, MOST_USD), DECIMALS)
+
+
+def plain(usd: float) -> str:
+    """On the grid, as people write it: never `1e-05`."""
+    text = f"{usd:.{DECIMALS}f}"
+    return text.rstrip("0").rstrip(".")
 
 
 def units_of(usd: float) -> int:
@@ -21,5 +29,5 @@ def units_of(usd: float) -> int:
 
 
 def usd_of(units: int) -> float:
-    """Back again: what `on_grid` gives for the same cost."""
-    return on_grid(units / GRID)
+    """Back again: what `on_grid` gives for the same cost; also of sums, which may be larger."""
+    return round(units / GRID, DECIMALS)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
+from orchestrator.callers import Caller
 from orchestrator.config.settings import Config, Strategy
 from orchestrator.config.strategy import make_strategy
 from orchestrator.config.tiers import KEYS, MAX_CANDIDATES, OF_ALL, OF_STRATEGY
@@ -53,38 +54,75 @@ class Selectors:
         provider, _, model = selector.partition("/")
         return Candidate(provider, model)
 
-    def resolve(self, selector: str, override: dict[str, Any] | None = None, user: str | None = None) -> Route:
+    def resolve(
+        self,
+        selector: str,
+        override: dict[str, Any] | None = None,
+        user: str | None = None,
+        caller: Caller | None = None,
+    ) -> Route:
         """The route of a selector. Raises UnknownSelector (with near names), BadChoice for a wrong `override`, NotAllowed for
-        the experiment of another than `user` (None: nobody has said who asks, and everything is allowed).
+        what `caller` may not use, and for the experiment of another than `user` (None: nobody has said who asks).
 
         `override` is the request's `orchestrator` object, with `fallbacks` for OpenRouter's `models` and `provider` for its
-        object of that name.
+        object of that name. Whatever it names has to be allowed, too. Without keys (`caller` is None) everything is.
         """
-        if override:
-            return self._chosen(selector, override, user)
+        if caller is not None:
+            self._check(selector, caller)
+        if override and override.keys() != {"cache"}:
+            return self._chosen(selector, override, user, caller)
         if selector.startswith("user:"):
-            if user is not None and user != selector[5:].partition(":")[0]:
+            if caller is None and user is not None and user != _owner(selector):
                 raise NotAllowed(_short(selector), _short(user))
             if (experiment := self._experiments.get(selector)) is None:
-                raise self._unknown(selector)
+                raise self._unknown(selector, caller)
             return experiment
         if selector.startswith("tier:"):
             route = self._tiers.get(selector[5:])
             if route is None:
-                raise self._unknown(selector)
+                raise self._unknown(selector, caller)
             return route
         plain = self._plain.get(selector)
         if plain is None:
-            provider, _, model = selector.partition("/")
-            if provider not in self._config.providers or not model:
+            if not self._names_a_model(selector):
                 meant = self._meant(selector)
                 if meant is None:
-                    raise self._unknown(selector)
+                    raise self._unknown(selector, caller)
                 return self.resolve(meant)
             if len(self._plain) >= CACHED:
                 self._plain.clear()
+            provider, _, model = selector.partition("/")
             plain = self._plain[selector] = Route(selector, _FIRST, (Candidate(provider, model),))
         return plain
+
+    def usable(self, selector: str, caller: Caller | None) -> bool:
+        """Whether a caller may ask for it, if there is such a thing: an alias by its own name, or by what it stands for."""
+        if caller is None:
+            return True
+        if selector.startswith("user:") and not caller.may_use_experiments_of(_owner(selector)):
+            return False
+        if caller.may_use(selector):
+            return True
+        if selector.startswith(("tier:", "user:")) or self._names_a_model(selector):
+            return False  # it is no alias, although a pattern of one may fit it
+        meant = self._meant(selector)
+        return meant is not None and caller.may_use(meant)
+
+    def _check(self, selector: str, caller: Caller) -> None:
+        # Before it is looked up: whether there is something that one may not use is nobody's business.
+        if self.usable(selector, caller):
+            return
+        shown = _short(selector)
+        if selector.startswith("user:") and not caller.may_use_experiments_of(owner := _owner(selector)):
+            whose = "nobody" if caller.user is None else repr(caller.user)
+            reason = f"{shown!r} needs a key of {_short(owner)!r}, or an admin's; the key {caller.name!r} is a key of {whose}"
+            raise NotAllowed(shown, caller.name, reason)
+        may = f"it may use {', '.join(caller.models)}" if caller.models else "it may use none"
+        raise NotAllowed(shown, caller.name, f"the key {caller.name!r} may not use {shown!r}; {may}")
+
+    def _names_a_model(self, selector: str) -> bool:
+        provider, _, model = selector.partition("/")
+        return bool(model) and provider in self._config.providers
 
     def _meant(self, name: str) -> str | None:
         """The selector that an alias stands for; None: it is no alias."""
@@ -96,8 +134,9 @@ class Selectors:
                 return aliases[pattern].replace("*", text)
         return None
 
-    def _chosen(self, selector: str, override: dict[str, Any], user: str | None) -> Route:
+    def _chosen(self, selector: str, override: dict[str, Any], user: str | None, caller: Caller | None) -> Route:
         choice = dict(override)
+        choice.pop("cache", None)  # says nothing of the way (`orchestrator.cache.terms`)
         if choice.pop("provider", None) is not None:
             raise BadChoice("provider", "provider preferences are not available yet; use 'models'")
         fallbacks = choice.pop("fallbacks", None)
@@ -129,7 +168,7 @@ class Selectors:
             raise BadChoice(f"orchestrator.{unfit.key}", unfit.reason)
         if stray := [name for name in strategy.weights if name not in models]:
             raise BadChoice("orchestrator.weights", f"{stray[0][:200]!r} is not among the models")
-        routes = [self.resolve(one, user=user) for one in (*models, *strategy.helpers)]
+        routes = [self.resolve(one, user=user, caller=caller) for one in (*models, *strategy.helpers)]
         if strategy.weights:
             # By the names that plans know members by: an alias may stand for one.
             weights = {one.selector: strategy.weights.get(name, 1.0) for name, one in zip(models, routes, strict=False)}
@@ -139,7 +178,7 @@ class Selectors:
             raise BadChoice(where, f"comes to {count} models with its tiers; at most {MAX_CANDIDATES}")
         return route
 
-    def _unknown(self, selector: str) -> UnknownSelector:
+    def _unknown(self, selector: str, caller: Caller | None) -> UnknownSelector:
         # Callers choose its length, and the search for what is spelled alike is quadratic.
         selector = _short(selector)
         left_out = self._config.left_out
@@ -153,6 +192,7 @@ class Selectors:
             listed = [name for name in self._experiments if name.startswith(f"{user}:")] or [*self._experiments][
                 :COMPARED
             ]
+        listed = [name for name in listed if self.usable(name, caller)]
         near = [name for name in listed if name.rpartition("/")[2] == selector]
         near += [name for name in get_close_matches(selector, listed, 3, 0.5) if name not in near]
         return UnknownSelector(selector, tuple(near[:3]), reason)
@@ -170,6 +210,11 @@ class Selectors:
             texts = (_star(target, model) for model in models)
             names += [pattern.replace("*", text) for text in texts if text is not None]
         return list(dict.fromkeys(names))
+
+
+def _owner(experiment: str) -> str:
+    """The user in `user:NAME:EXPERIMENT`."""
+    return experiment[5:].partition(":")[0]
 
 
 def _short(text: str) -> str:

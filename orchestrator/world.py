@@ -8,12 +8,16 @@ from typing import Protocol
 from orchestrator.asks import Ask
 from orchestrator.balancing import Scores
 from orchestrator.config.settings import Config, Strategy
+from orchestrator.pricing.cost import cost_of
 from orchestrator.resilience.budget import Turns
 from orchestrator.resilience.latency import Quantiles
 from orchestrator.routes import Candidate, Route
 from orchestrator.strategies import TYPICAL_S
 from orchestrator.strategies.split import choose
-from orchestrator.types import Failure, Finish, Reply
+from orchestrator.types import Failure, Finish, Reply, Usage
+
+USUAL_TOKENS = 500
+"""How long an answer is taken to be, where a request does not say."""
 
 
 class Knowing(Protocol):
@@ -72,23 +76,31 @@ class RequestWorld:
         members = [one.selector if isinstance(one, Route) else str(one) for one in route.members]
         named = zip(names, members, strict=True)
         weights = {name: strategy.weights[member] for name, member in named if member in strategy.weights}
+        costs = self._costs(names) if strategy.by == "cost" else {}
         scores = self._coordinator.scores
-        order = scores.order(names, self._clock(), by=strategy.by, explore=strategy.explore, weights=weights)
+        order = scores.order(
+            names, self._clock(), by=strategy.by, explore=strategy.explore, weights=weights, costs=costs
+        )
         self._begun.append(names[order[0]])
         scores.begin(names[order[0]])
         return order
 
+    def _costs(self, names: Sequence[str]) -> dict[str, float | None]:
+        """What each would cost: for the request's input, and the answer that it allows or a usual one."""
+        request = self._ask.request
+        given = [request.body.get(name) for name in ("max_completion_tokens", "max_tokens")]
+        output = next((wanted for wanted in given if isinstance(wanted, int)), USUAL_TOKENS)
+        usage = Usage(request.input_tokens, output if request.operation == "chat" else 0)
+        found = {name: self._coordinator.config.prices.of(*name.split("/", 1)) for name in names}
+        return {name: None if price is None else cost_of(price, usage) for name, price in found.items()}
+
     def arm(self, route: Route) -> str:
         """See `World`."""
-        return self.arms.setdefault(route.selector, self._arm(route.strategy))
+        return self.arms.setdefault(route.selector, arm_of(route.strategy, self._ask))
 
     def arm_ended(self, route: Route, outcome: Reply | Finish | Failure) -> None:
         """See `World`."""
         self.outcomes[route.selector] = outcome_of(outcome)
-
-    def _arm(self, split: Strategy) -> str:
-        unit = self._ask.user if split.unit == "user" else None
-        return choose(split.arms, split.seed, self._ask.request_id if unit is None else unit)
 
     def end(self) -> None:
         """The request has ended."""
@@ -96,6 +108,12 @@ class RequestWorld:
             self._coordinator.scores.end(name)
         for turns in self._refused:
             turns.leave(self)
+
+
+def arm_of(split: Strategy, ask: Ask) -> str:
+    """The arm of a split that a request comes to: always the same for a user."""
+    unit = ask.user if split.unit == "user" else None
+    return choose(split.arms, split.seed, ask.request_id if unit is None else unit)
 
 
 def outcome_of(outcome: Reply | Finish | Failure) -> str:

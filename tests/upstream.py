@@ -24,6 +24,8 @@ class Attempt:
     ended_s: float | None = None
     """When it was answered, or when its client went away."""
     gone: bool = False
+    head: str = ""
+    """Its request line and headers, in lower case."""
     sent_bytes: int = 0
     """Of a flood: what has been taken from it."""
 
@@ -72,7 +74,7 @@ class Upstream:
         length = next((int(line[15:]) for line in head.split("\r\n") if line.startswith("content-length:")), 0)
         body = json.loads(await reader.readexactly(length) or b"{}")
         model = str(body.get("model"))
-        attempt = Attempt(model, time.monotonic(), body)
+        attempt = Attempt(model, time.monotonic(), body, head=head)
         self.log.append(attempt)
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
@@ -245,7 +247,9 @@ def completion(model: str, text: str = "alpha beta gamma") -> dict[str, Any]:
     """A whole answer."""
     message = {"role": "assistant", "content": text}
     choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-    usage = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
+    usage: dict[str, Any] = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
+    if model.startswith("priced"):
+        usage["cost"] = 0.001
     return {"id": "up-1", "object": "chat.completion", "created": 1, "model": model, "choices": choices, "usage": usage}
 
 

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import openai
 
 
-def _client(url: str) -> openai.OpenAI:
-    # The endpoint asks for no key unless it is configured to; the SDK insists on one.
-    return openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+class Endpoint(NamedTuple):
+    """Where it is, and which environment variable has the key for it (never the key: arguments are everybody's to see)."""
+
+    url: str
+    key_env: str
+
+    @property
+    def key(self) -> str:
+        """`none`, where the variable is not set: an endpoint without keys asks for none, but the SDK insists on one."""
+        return os.environ.get(self.key_env) or "none"
 
 
-def _fail(url: str, error: Exception) -> int:
+def _client(there: Endpoint) -> openai.OpenAI:
+    return openai.OpenAI(base_url=there.url, api_key=there.key, max_retries=0)
+
+
+def _fail(there: Endpoint, error: Exception) -> int:
     if isinstance(error, openai.APIStatusError):
         body = error.body if isinstance(error.body, dict) else {}
-        print(body.get("message") or error.message, file=sys.stderr)
-        return 2 if error.status_code in (400, 403, 404) else 1
-    print(f"{url} cannot be reached: is `orchestrator serve` running there?", file=sys.stderr)
+        return _refused(there, error.status_code, body.get("message") or error.message)
+    print(f"{there.url} cannot be reached: is `orchestrator serve` running there?", file=sys.stderr)
     return 1
 
 
-def ask(url: str, selector: str, prompt: str, *, stream: bool, as_json: bool) -> int:
+def _refused(there: Endpoint, status: int, message: str) -> int:
+    hint = f" (the environment variable {there.key_env} should have one)" if status == 401 else ""
+    print(message + hint, file=sys.stderr)
+    return 2 if status in (400, 401, 403, 404) else 1
+
+
+def ask(there: Endpoint, selector: str, prompt: str, *, stream: bool, as_json: bool) -> int:
     """Asks one question and prints the answer."""
     try:
-        with _client(url) as client:
+        with _client(there) as client:
             messages: Any = [{"role": "user", "content": prompt}]
             if not stream:
                 reply = client.chat.completions.create(model=selector, messages=messages)
@@ -41,28 +58,31 @@ def ask(url: str, selector: str, prompt: str, *, stream: bool, as_json: bool) ->
             if not as_json:
                 print()
     except openai.OpenAIError as error:
-        return _fail(url, error)
+        return _fail(there, error)
     return 0
 
 
-def models(url: str, *, as_json: bool) -> int:
+def models(there: Endpoint, *, as_json: bool) -> int:
     """Prints what the endpoint lists."""
     try:
-        with _client(url) as client:
+        with _client(there) as client:
             rows = [model.id for model in client.models.list()]
     except openai.OpenAIError as error:
-        return _fail(url, error)
+        return _fail(there, error)
     print(json.dumps(rows) if as_json else "\n".join(rows))
     return 0
 
 
-def pools(url: str, *, as_json: bool) -> int:
+def pools(there: Endpoint, *, as_json: bool) -> int:
     """Prints the pools: a table, or JSON."""
     try:
-        answer = httpx.get(url.removesuffix("/v1") + "/admin/pools", timeout=10)
+        headers = {"authorization": f"Bearer {there.key}"}
+        answer = httpx.get(there.url.removesuffix("/v1") + "/admin/pools", headers=headers, timeout=10)
+        if answer.is_client_error:
+            return _refused(there, answer.status_code, answer.json()["error"]["message"])
         answer.raise_for_status()
-    except httpx.HTTPError as error:
-        return _fail(url, error)
+    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        return _fail(there, error)
     rows: list[dict[str, Any]] = answer.json()["pools"]
     if as_json:
         print(json.dumps(rows))

@@ -13,22 +13,42 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.config import schema
 from orchestrator.config.aliases import read_aliases
+from orchestrator.config.callers import read_callers
 from orchestrator.config.document import MAX_BYTES, Document, TooManyProblems, near
 from orchestrator.config.ledger import read_ledger
+from orchestrator.config.pricing import read_prices
 from orchestrator.config.provider import PROBE_S, Unavailable, read_provider
 from orchestrator.config.sections import read_section
-from orchestrator.config.settings import Config, Provider, Rollout, Server, Tier
-from orchestrator.config.strategy import LATER
+from orchestrator.config.settings import (
+    Budgets,
+    Cache,
+    CallerKey,
+    Config,
+    Logs,
+    Provider,
+    Rollout,
+    Server,
+    Telemetry,
+    Tier,
+)
 from orchestrator.config.tiers import Given, Tiers
-from orchestrator.config.users import Folder, Loaded, read_user, with_users
+from orchestrator.config.users import NEEDS_LEDGER, Folder, Loaded, read_user, with_users
 from orchestrator.errors import ConfigError
 
-_ROOT = {"providers", "aliases", "tiers", "users", "rollout", "pricing", "ledger", "cache", "server"}
-_PLANNED: dict[str, type] = {
-    "pricing": schema.Pricing,
-    "cache": schema.Cache,
+_ROOT = {
+    "providers",
+    "aliases",
+    "tiers",
+    "users",
+    "rollout",
+    "pricing",
+    "ledger",
+    "cache",
+    "server",
+    "logs",
+    "telemetry",
+    "budgets",
 }
 
 
@@ -124,12 +144,16 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
     for at, variable in lacking.items():
         what = f"the environment variable {variable} is not set; export it, or give a default: ${{{variable}:-…}}"
         document.problem(at, what)
+    with_ledger = root.get("ledger") is not None
     # What lacks a variable is not looked at any further: there would be nothing but more of the same.
     root = {key: value for key, value in root.items() if all(at[0] != key for at in lacking)}
-    _read_planned(document, root)
     server = root.get("server")
+    callers: tuple[CallerKey, ...] = ()
     if isinstance(server, dict) and "keys" in server:
-        _read_caller_keys(document, server["keys"])
+        callers = read_callers(document, server["keys"])
+        for number, caller in enumerate(callers if not with_ledger else ()):
+            if caller.budget_usd is not None:
+                document.problem(("server", "keys", number, "budget_usd"), NEEDS_LEDGER)
         server = {key: value for key, value in server.items() if key != "keys"}
     serving = read_section(document, ("server",), Server, server)
     providers: dict[str, Provider] = {}
@@ -157,7 +181,7 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
     aliases = {a: to for a, to in aliases.items() if not to.startswith("tier:") or to not in tiers.left_out}
     if left_out and not providers and not document.problems:
         document.problem(("providers",), f"all were left out: {'; '.join(f'{k}: {v}' for k, v in left_out.items())}")
-    given = Given(providers, set(named), tiers.tiers, written if isinstance(written, dict) else {})
+    given = Given(providers, set(named), tiers.tiers, written if isinstance(written, dict) else {}, with_ledger)
     experiments, lost, users_folder = _read_users(document, given, root.get("users"), folder)
     return Config(
         providers,
@@ -169,8 +193,14 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
         experiments,
         users_folder,
         read_section(document, ("rollout",), Rollout, root.get("rollout")) or Rollout(),
+        read_section(document, ("cache",), Cache, root.get("cache")) or Cache(),
+        read_section(document, ("logs",), Logs, root.get("logs")) or Logs(),
+        _read_telemetry(document, root.get("telemetry")),
         document.source,
+        prices=read_prices(document, root.get("pricing"), folder, providers, set(named)),
         ledger=read_ledger(document, root.get("ledger"), folder),
+        budgets=_read_budgets(document, root.get("budgets"), with_ledger=with_ledger),
+        callers=callers,
     )
 
 
@@ -195,20 +225,24 @@ def _read_users(
     return experiments, left_out, None
 
 
-def _read_planned(document: Document, root: dict[str, Any]) -> None:
-    """What is not built yet is validated all the same, and then refused unless it asks for nothing."""
-    for key, section in _PLANNED.items():
-        if root.get(key) is None:
-            continue
-        read = read_section(document, (key,), section, root[key])
-        if read is not None and not (isinstance(read, schema.Cache) and read.ttl_s == 0):
-            document.problem((key,), f"'{key}' {LATER}")
+def _read_telemetry(document: Document, raw: Any) -> Telemetry:
+    read = read_section(document, ("telemetry",), Telemetry, raw)
+    if read is None:
+        return Telemetry()
+    assert isinstance(read, Telemetry)
+    parts = urlsplit(read.otlp or "http://unsaid")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        document.problem(("telemetry", "otlp"), "has to be an address such as http://127.0.0.1:4318")
+    elif parts.username is not None or parts.password is not None or parts.query:
+        document.problem(
+            ("telemetry", "otlp"), "has to hold no credentials: they go into 'headers', which are never shown"
+        )
+    return read
 
 
-def _read_caller_keys(document: Document, keys: Any) -> None:
-    if not isinstance(keys, list):
-        document.problem(("server", "keys"), "has to be a list")
-        return
-    read = [read_section(document, ("server", "keys", i), schema.CallerKey, key) for i, key in enumerate(keys)]
-    if read and None not in read:
-        document.problem(("server", "keys"), f"'keys' {LATER}")
+def _read_budgets(document: Document, data: Any, *, with_ledger: bool) -> Budgets:
+    read: Budgets = read_section(document, ("budgets",), Budgets, data) or Budgets()
+    for name in ("users", "experiments"):
+        if not with_ledger and getattr(read, name) not in (None, {}):
+            document.problem(("budgets", name), NEEDS_LEDGER)
+    return read

@@ -56,7 +56,8 @@ they name are still there, or are left out where they never could be used. Delet
 be 1,000 files, with 200 experiments each; links may lead to files within the folder alone.
 
 An experiment is asked for as `user:NAME:EXPERIMENT`, by its user: a request that says another `user` (`metadata.user_id` in
-Anthropic's shape) gets 403, one that says none is answered while there are no keys for callers.
+Anthropic's shape) gets 403, one that says none is answered. With keys (`server: keys:`) it is the key that counts: that
+user's, or an admin's.
 """
 _PROVIDER = (
     ("preset", "text", "the provider's own name", "a known provider, see below"),
@@ -116,7 +117,14 @@ def _meanings(section: type) -> dict[str, str]:
     return found
 
 
-_NAMED = {"Seconds": "seconds", "Count": "whole number from 1", "str": "text", "float": "number", "int": "whole number"}
+_NAMED = {
+    "Usd": "number from 0",
+    "Seconds": "seconds",
+    "Count": "whole number from 1",
+    "str": "text",
+    "float": "number",
+    "int": "whole number",
+}
 
 
 def _type(annotation: str) -> str:
@@ -139,7 +147,7 @@ def _type(annotation: str) -> str:
             (r" \| ", " or "),
         ):
             text = re.sub(pattern, shown, text)
-        text = re.sub(r"\b(Seconds|Count|str|float|int)\b", lambda match: _NAMED[match[1]], text)
+        text = re.sub(r"\b(Usd|Seconds|Count|str|float|int)\b", lambda match: _NAMED[match[1]], text)
     return " ".join([text, *bounds]).replace("|", "\\|")
 
 
@@ -239,14 +247,16 @@ def page() -> str:
     parts.append(_section("users: NAME:", schema.User))
     parts.append(_section("users: NAME: experiments: NAME:", schema.Experiment))
     parts.append(_section("rollout:", settings.Rollout))
+    parts.append(_section("pricing:", settings.Pricing))
+    parts.append(_section("pricing: overrides: SELECTOR:", settings.PriceOverride))
     parts.append(_section("ledger:", settings.Ledger))
     parts.append(_section("ledger: alerts:", settings.Alerts))
+    parts.append(_section("budgets:", settings.Budgets))
+    parts.append(_section("cache:", settings.Cache))
     parts.append(_section("server:", settings.Server))
-    for title, later in (
-        ("server: keys:", schema.CallerKey), ("pricing:", schema.Pricing),
-        ("pricing: overrides: SELECTOR:", schema.Price), ("cache:", schema.Cache),
-    ):  # fmt: skip
-        parts.append(_section(title, later, later=True))
+    parts.append(_section("server: keys:", settings.CallerKey))
+    parts.append(_section("logs:", settings.Logs))
+    parts.append(_section("telemetry:", settings.Telemetry))
     return "".join(parts)
 
 

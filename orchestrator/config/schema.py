@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Le, Len
+from annotated_types import Ge, Gt, Le
 
 from orchestrator.config.settings import STRICT, Extract, Seconds
 
@@ -113,6 +112,9 @@ class TierOptions:
     """Parameters of the request that the tier sets; a request's own value wins."""
     override: Mapping[str, object] = field(default_factory=dict)
     """Parameters that the tier sets whatever the request says. Of tiers within tiers, the inner one's count."""
+    cache: Mapping[str, float] | None = None
+    """`{ttl_s: 60}`: how long exact answers of its are kept; left out: as `cache:` says. Of tiers within tiers, the outer
+    one's counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,8 @@ class Experiment(TierOptions):
     """`experiments: NAME:` of a user's file: what a tier may have, and a budget. Members are models and tiers."""
 
     __pydantic_config__: ClassVar = STRICT
-    budget_usd: Annotated[float, Ge(0)] | None = None
-    """*later*"""
+    budget_usd: Annotated[float, Ge(0), Le(100_000_000)] | None = None
+    """US dollars that all of its requests together may cost. The platform may allow less (`budgets.experiments`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,56 +135,3 @@ class User:
     """The name of the file, or of the key within `users:`; may be left out."""
     experiments: Mapping[str, Experiment] = field(default_factory=dict)
     """By name: requests ask for `user:NAME:EXPERIMENT`."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallerKey:
-    """`server: keys:` one caller."""
-
-    __pydantic_config__: ClassVar = STRICT
-    name: str
-    key_sha256: Annotated[str, Len(64, 64)]
-    """The SHA-256 of the key, in hexadecimal."""
-    models: tuple[str, ...] = ("*",)
-    """Selectors that it may use; `*` stands for anything."""
-    user: str | None = None
-    """Whose experiments it may use."""
-    budget_usd: Annotated[float, Ge(0)] | None = None
-    requests_per_minute: Annotated[float, Gt(0)] | None = None
-    tokens_per_minute: Annotated[float, Gt(0)] | None = None
-    expires: date | None = None
-    """The last day on which it is taken."""
-    admin: bool = False
-    """Whether it may use /admin."""
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """`pricing: overrides: SELECTOR:` US dollars per million tokens."""
-
-    __pydantic_config__: ClassVar = STRICT
-    input_per_mtok_usd: Annotated[float, Ge(0)]
-    output_per_mtok_usd: Annotated[float, Ge(0)]
-    cached_input_per_mtok_usd: Annotated[float, Ge(0)] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pricing:
-    """`pricing:` what tokens cost."""
-
-    __pydantic_config__: ClassVar = STRICT
-    cache: str = "pricing-cache.json"
-    """Where fetched prices are kept; a path relative to the configuration's folder."""
-    refresh_h: Annotated[float, Gt(0)] = 24.0
-    overrides: Mapping[str, Price] = field(default_factory=dict)
-    """By `provider/model`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cache:
-    """`cache:` exact answers, kept per key."""
-
-    __pydantic_config__: ClassVar = STRICT
-    ttl_s: Annotated[float, Ge(0)] = 0.0
-    """How long; 0: not at all."""
-    max_mb: Annotated[float, Gt(0)] = 256.0

@@ -17,6 +17,8 @@ LATER = "is not available yet"
 """Said of what the contract names and this version does not have: refused, never ignored."""
 
 
+MAX_TTL_S = 31_536_000.0
+"""A year: as for `cache:` itself."""
 _SHARES = {f"p{share * 100:.0f}": share for share in SHARES}
 RESERVED = frozenset({"model", "messages", "stream", "stream_options", "orchestrator", "models", "provider"})
 """What a request says for itself."""
@@ -46,8 +48,8 @@ def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
     if not (_is_number(extra) and 0 <= extra <= 1):
         return Wrong("extra_calls", "has to be a share between 0 and 1")
     by = body.get("by", "latency")
-    if by not in ("latency", "in_flight", "weight"):
-        return Wrong("by", f"'cost' {LATER}" if by == "cost" else "has to be latency, in_flight or weight")
+    if by not in ("latency", "cost", "in_flight", "weight"):
+        return Wrong("by", "has to be latency, cost, in_flight or weight")
     explore = body.get("explore", 0.05)
     if not (_is_number(explore) and 0 <= explore <= 1):
         return Wrong("explore", "has to be a share between 0 and 1")
@@ -76,12 +78,29 @@ def _of_all(body: Mapping[str, Any]) -> dict[str, Any] | Wrong:
         return Wrong("content_filter", "has to be stop or fallback")
     if wrong := _wrong_params(body):
         return wrong
+    cache_ttl_s = read_cache(body, MAX_TTL_S)
+    if isinstance(cache_ttl_s, Wrong):
+        return cache_ttl_s
     return {
         "resume": resume,
         "content_filter": content_filter,
         "params": body.get("params", {}),
         "override": body.get("override", {}),
+        "cache_ttl_s": cache_ttl_s,
     }
+
+
+def read_cache(body: Mapping[str, Any], longest_s: float) -> float | Wrong | None:
+    """How long `cache: {ttl_s: …}` has answers kept; None: it says nothing."""
+    given = body.get("cache")
+    if given is None:
+        return None
+    if not isinstance(given, dict) or given.keys() != {"ttl_s"}:
+        return Wrong("cache", "has to be {ttl_s: SECONDS}")
+    ttl_s = given["ttl_s"]
+    if not (_is_number(ttl_s) and 0 <= ttl_s <= longest_s):
+        return Wrong("cache.ttl_s", f"has to be seconds, from 0 to {longest_s:,.0f}")
+    return float(ttl_s)
 
 
 def _wrong_params(body: Mapping[str, Any]) -> Wrong | None:

@@ -13,7 +13,7 @@ from orchestrator.config.settings import Provider, Strategy, Tier
 from orchestrator.config.strategy import LATER, PLANNED, make_strategy
 from orchestrator.config.votes import check_votes
 
-OF_ALL = {"strategy", "models", "resume", "content_filter", "params", "override"}
+OF_ALL = {"strategy", "models", "resume", "content_filter", "params", "override", "cache"}
 OF_STRATEGY: dict[str, set[str]] = {
     "first": set(),
     "fallback": set(),
@@ -41,6 +41,8 @@ class Given(NamedTuple):
     tiers: Mapping[str, Tier]
     known: Mapping[str, Any]
     """The tiers' names, those left out too."""
+    ledger: bool = False
+    """Whether there is one, which budgets need."""
 
 
 class Tiers:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from orchestrator.dialects.messages import call_of, detail_of
-from orchestrator.types import Chunk, Failure, Finish, Json, Piece, Reply
+from orchestrator.types import Chunk, Failure, Finish, Json, Piece, Reply, Usage
 
 
 class WholeDecoder:
@@ -19,6 +19,7 @@ class WholeDecoder:
         self.holding = False
         self.model = model
         self.deltas = 0
+        self.used: Usage | None = None
         self._decode = decode
         self._body = bytearray()
 

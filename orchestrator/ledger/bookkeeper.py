@@ -11,8 +11,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain, compress
 from typing import Any, TypeVar
 
+from orchestrator.budgets.accounts import Answer, Ask
+from orchestrator.budgets.alerts import Alerts
+from orchestrator.budgets.lending import Balances, Lending
+from orchestrator.config import settings
 from orchestrator.config.settings import Ledger
 from orchestrator.errors import LedgerFailed
 from orchestrator.ledger.asking import Asking
@@ -46,12 +52,12 @@ class Bookkeeper:
         store: Store,
         retention_days: int,
         *,
+        alerts: settings.Alerts | None = None,
         forfeited: Callable[[str, Mapping[str, int]], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
         self.retention_days = retention_days
-        self._forfeited = forfeited
         self._clock = clock
         self._begun_s = clock()
         self._writer = ThreadPoolExecutor(1, "ledger-writer")
@@ -61,6 +67,11 @@ class Bookkeeper:
         self._watching: asyncio.Task[None] | None = None
         self._heard: dict[str, float] = {}
         """Writer -> when it was last heard of."""
+        self._forfeited = forfeited
+        self.alerts = Alerts(alerts or settings.Alerts(), partial(self.writing, store.note_alert))
+        self._lending = Lending(self._grant)
+        self._restoring = asyncio.Lock()
+        self._restored = False
         self._keys_version: int | None = None
         self._forgotten_s = 0.0
         self._said = False
@@ -76,6 +87,7 @@ class Bookkeeper:
             await asyncio.wait((self._watching,))
         if self._writing is not None:
             await asyncio.wait((self._writing,))
+        await self.alerts.aclose()
         # A thread that still reads keeps its connection: it comes to its end first.
         await asyncio.to_thread(self._reader.shutdown)
         await self.writing(self.store.close)
@@ -90,7 +102,8 @@ class Bookkeeper:
             if self._writing is None or self._writing.done():
                 self._writing = asyncio.ensure_future(self._write())
             await written
-        return Posted(batch.sequence, await self.keys_version())
+        given = [await self.alerts.look(account, *self._lending.accounts.standing(account)) for account in batch.spent]
+        return Posted(batch.sequence, await self.keys_version(), tuple(chain.from_iterable(given)))
 
     async def _write(self) -> None:
         while self._waiting:
@@ -106,10 +119,45 @@ class Bookkeeper:
     async def _written(self, batches: Sequence[Batch]) -> LedgerFailed | None:
         """What kept them from being written."""
         try:
-            await self.writing(self.store.write_all, batches, self._clock())
+            await self._restore()
+            written = await self.writing(self.store.write_all, batches, self._clock())
         except LedgerFailed as error:
             return error
+        # Nothing may come between the disk and the accounts: what is read from there later has it already.
+        for batch in compress(batches, written):
+            if batch.spent or batch.returned:
+                self._lending.settled(batch.writer, batch.spent, batch.returned)
         return None
+
+    async def lease(self, ask: Ask, wait_s: float) -> Answer:
+        """Leases a part of a budget (`orchestrator.budgets.purse.Bank`)."""
+        self._heard[ask.writer] = self._clock()
+        await self._restore()
+        return await self._lending.lease(ask, wait_s)
+
+    async def budgets(self) -> list[Json]:
+        """Each budget that was asked about or paid into: `account`, `limit`, `spent`, `leased` and `left`, in units."""
+        await self._restore()
+        return self._lending.accounts.rows()
+
+    async def _restore(self) -> None:
+        """Takes over what was spent and leased before this process, once, before anything changes."""
+        async with self._restoring:
+            if not self._restored:
+                self.alerts.restore(await self.writing(self.store.alerts))
+                await self._refresh()
+                self._restored = True
+
+    async def _refresh(self) -> None:
+        """How accounts stand, by the database. It is read where it is written, so that nothing is missed in between."""
+        spent, leases = await self.writing(self.store.balances)
+        leased: dict[str, dict[str, int]] = {account: {} for account in spent}
+        for (writer, account), units in leases.items():
+            leased.setdefault(account, {})[writer] = units
+        self._lending.refresh({account: (spent.get(account, 0), of) for account, of in leased.items()})
+
+    async def _grant(self, leases: Sequence[tuple[str, str, int]], limits: Mapping[str, int]) -> Balances:
+        return await self.writing(self.store.grant, leases, self._clock(), limits)
 
     async def writing(self, work: Callable[..., _T], *arguments: Any) -> _T:
         """Runs a method of the store that writes: one after the other."""
@@ -168,6 +216,9 @@ class Bookkeeper:
             # A ledger that comes back has not heard of anybody: they are given the time to come back as well.
             if now_s - self._begun_s > GONE_S:
                 await self._bury(await self.reading(self.store.unseen, now_s - GONE_S), now_s)
+        if self._lending.accounts.writers() - self._heard.keys():
+            # Who posts to another ledger's process may have spent and given back what it had leased.
+            await self._refresh()
         if now_s - self._forgotten_s > FORGET_S:
             self._forgotten_s = now_s
             while await self.writing(self.store.forget, now_s - self.retention_days * DAY_S):
@@ -179,6 +230,7 @@ class Bookkeeper:
                 self._heard.pop(writer, None)
                 lost = await self.writing(self.store.forfeit, writer)
                 _log.warning("a coordinator is gone: what it had leased counts as spent (%d accounts)", len(lost))
+                self._lending.forfeit(writer)
                 if self._forfeited is not None:
                     self._forfeited(writer, lost)
 
@@ -187,12 +239,19 @@ class LocalDesk:
     """`orchestrator.ledger.keeping.Desk` with the bookkeeper in this process."""
 
     def __init__(self, settings: Ledger) -> None:
-        self._bookkeeper = Bookkeeper(Store(settings.url), settings.retention_days)
+        self._bookkeeper = Bookkeeper(Store(settings.url), settings.retention_days, alerts=settings.alerts)
         self._bookkeeper.start()
         self.post = self._bookkeeper.post
         self.spend = self._bookkeeper.spend
+        self.lease = self._bookkeeper.lease
+        self.budgets = self._bookkeeper.budgets
+        self.keys = self._bookkeeper.keys
+        self.put_key = self._bookkeeper.put_key
+        self.revoke_key = self._bookkeeper.revoke_key
+        self.keys_version = self._bookkeeper.keys_version
         self.aclose = self._bookkeeper.aclose
 
     def configure(self, settings: Ledger) -> None:
         """See `Desk.configure`."""
         self._bookkeeper.retention_days = settings.retention_days
+        self._bookkeeper.alerts.rules = settings.alerts

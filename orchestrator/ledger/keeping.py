@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from orchestrator.accounting import Asked, Ended, Lasting
+from orchestrator.accounting import Allowance, Asked, Ended, Lasting
+from orchestrator.budgets.accounts import Answer, Ask
+from orchestrator.budgets.payments import shown
+from orchestrator.budgets.purse import Purse
 from orchestrator.config.settings import Ledger
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.recorder import Recorder
-from orchestrator.ledger.records import Batch, Posted
+from orchestrator.ledger.records import Batch, KeyRow, Posted
 from orchestrator.types import Json
 
 
@@ -29,6 +32,30 @@ class Desk(Protocol):
         """What was spent."""
         ...
 
+    async def lease(self, ask: Ask, wait_s: float) -> Answer:
+        """Leases a part of a budget (`orchestrator.budgets.purse.Bank`)."""
+        ...
+
+    async def budgets(self) -> list[Json]:
+        """How each budget stands, in units."""
+        ...
+
+    async def keys(self) -> tuple[KeyRow, ...]:
+        """Callers' keys: see `orchestrator.keyring.KeyBook`."""
+        ...
+
+    async def put_key(self, row: KeyRow) -> None:
+        """The same."""
+        ...
+
+    async def revoke_key(self, name: str, at_s: float) -> bool:
+        """The same."""
+        ...
+
+    async def keys_version(self) -> int:
+        """The same."""
+        ...
+
     async def aclose(self) -> None:
         """Nothing more is asked of it."""
         ...
@@ -41,11 +68,13 @@ class Keeping:
         """Takes its place among those who keep account. `desk` makes one without waiting for anything."""
         self.recorder: Recorder | None = None
         """None: nothing is recorded."""
+        self._purse: Purse | None = None
         self._settings: Ledger | None = None
         self._desk: Desk | None = None
         self._make = desk
         self._counters = lasting.counters
         self._closing: set[asyncio.Task[None]] = set()
+        lasting.limiting += (_Required(self),)
         lasting.allowing += (self,)
         lasting.observers += (self,)
 
@@ -69,19 +98,26 @@ class Keeping:
                 required=settings.required,
                 store_text=settings.store_text,
             )
+            self._purse = Purse(self._desk, self.recorder.writer, self.recorder.settle)
+            self.recorder.settled = self._purse.acknowledged
             self.recorder.start()
 
     def _leave(self) -> None:
-        recorder, desk, self.recorder, self._desk = self.recorder, self._desk, None, None
-        if recorder is not None and desk is not None:
-            task = asyncio.ensure_future(_close(recorder, desk))
+        recorder, desk, purse = self.recorder, self._desk, self._purse
+        self.recorder = self._desk = self._purse = None
+        if recorder is not None and desk is not None and purse is not None:
+            task = asyncio.ensure_future(_close(purse, recorder, desk))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
-    async def allow(self, _: Asked) -> None:
-        """Raises Denied while a required ledger is away."""
-        if self.recorder is not None:
-            self.recorder.check()
+    @property
+    def desk(self) -> Desk | None:
+        """The ledger that there is now."""
+        return self._desk
+
+    async def allow(self, asked: Asked) -> Allowance | None:
+        """Reserves what the request may cost in its budgets. Raises Denied."""
+        return None if self._purse is None else await self._purse.allow(asked)
 
     def ended(self, ended: Ended) -> None:
         """See `Recorder.ended`."""
@@ -94,9 +130,14 @@ class Keeping:
             return None
         return {**await self._desk.spend(asked), **self.recorder.state()}
 
+    async def budgets(self) -> list[Json] | None:
+        """How each budget stands, in US dollars; None: there is no ledger. Raises LedgerFailed."""
+        return None if self._desk is None else [shown(row) for row in await self._desk.budgets()]
+
     async def flush(self, limit_s: float) -> None:
-        """Waits until what has been noted is on disk, for so long."""
-        if self.recorder is not None:
+        """Gives back what is leased, and waits until what has been noted is on disk, for so long."""
+        if self.recorder is not None and self._purse is not None:
+            self._purse.give_back()
             await self.recorder.flush(limit_s)
 
     async def aclose(self) -> None:
@@ -105,6 +146,19 @@ class Keeping:
         await asyncio.gather(*self._closing)
 
 
-async def _close(recorder: Recorder, desk: Desk) -> None:
+class _Required:
+    """An `Allowing` of all requests, those among them that the cache answers: they are recorded as well."""
+
+    def __init__(self, keeping: Keeping) -> None:
+        self._keeping = keeping
+
+    async def allow(self, _: Asked) -> None:
+        """Raises Denied while a required ledger is away."""
+        if self._keeping.recorder is not None:
+            self._keeping.recorder.check()
+
+
+async def _close(purse: Purse, recorder: Recorder, desk: Desk) -> None:
+    await purse.aclose()
     await recorder.aclose()
     await desk.aclose()

@@ -11,11 +11,11 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from uuid import uuid4
 
 from orchestrator.accounting import Ended
-from orchestrator.counters import Counters
+from orchestrator.counters import ALERTS, LOST, Counters
 from orchestrator.errors import Denied
 from orchestrator.ledger.records import Batch, Note, Posted, RequestRecord, note, record_of, weight_of
 from orchestrator.types import Json
@@ -62,6 +62,8 @@ class Recorder:
         self.store_text = store_text
         self.told: Callable[[Posted], None] = _nobody
         """Called with each acknowledgement."""
+        self.settled: Callable[[Mapping[str, int], Mapping[str, int]], None] = _neither
+        """Called with what of accounts was spent and given back by then (`settle`)."""
         self._post = post
         self._counters = counters or Counters()
         self._capacity = capacity
@@ -110,7 +112,7 @@ class Recorder:
             self._task.cancel()
             await asyncio.wait((self._task,))
             left = len(self._notes) + self._under_way
-            self._counters.lost += left
+            self._counters.count(LOST, amount=left)
             why = self._problem or "it is busy"
             _log.error("the ledger did not acknowledge the last %d records within %g s: %s", left, limit_s, why)
 
@@ -139,7 +141,7 @@ class Recorder:
             self._begin()
 
     def _lose(self) -> None:
-        self._counters.lost += 1
+        self._counters.count(LOST)
         if not self._behind and self._problem is None:
             _log.error("the ledger takes records too slowly: what comes now is not recorded")
         self._behind = True
@@ -156,7 +158,7 @@ class Recorder:
 
     def state(self) -> Json:
         """What /admin/spend shows of it."""
-        return {"buffered": len(self._notes), "lost": self._counters.lost, "problem": self._problem}
+        return {"buffered": len(self._notes), "lost": int(self._counters.counted(LOST)), "problem": self._problem}
 
     async def _run(self) -> None:
         while True:
@@ -187,7 +189,7 @@ class Recorder:
             except (ArithmeticError, LookupError, TypeError, ValueError):
                 # One report that is not as it should be must not keep all others from being recorded.
                 _log.exception("a request could not be recorded")
-                self._counters.lost += 1
+                self._counters.count(LOST)
         spent, self._spent = self._spent, Counter()
         returned, self._returned = self._returned, Counter()
         if not records and not spent and not returned:
@@ -211,6 +213,9 @@ class Recorder:
             else:
                 self._well()
                 self.told(posted)
+                for account, threshold in posted.alerts:
+                    self._counters.count(ALERTS, {"account": account, "threshold": threshold})
+                self.settled(batch.spent, batch.returned)
                 return
             await asyncio.sleep(again_s)
             again_s = min(2 * again_s, AGAIN_MAX_S)
@@ -230,7 +235,7 @@ class Recorder:
         assert self._waiting_since_s is not None
         caught_up = self._weight < self._capacity // 2
         if self._problem is not None or (self._behind and caught_up):
-            lost = self._counters.lost
+            lost = int(self._counters.counted(LOST))
             _log.warning("the ledger takes records again; %d requests were not recorded since the beginning", lost)
             self._behind = False
         self._problem = self._waiting_since_s = None
@@ -248,4 +253,8 @@ async def _set(event: asyncio.Event, limit_s: float) -> bool:
 
 
 def _nobody(_: Posted) -> None:
+    return
+
+
+def _neither(_spent: Mapping[str, int], _returned: Mapping[str, int]) -> None:
     return

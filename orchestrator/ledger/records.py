@@ -13,7 +13,6 @@ import orjson
 
 from orchestrator.accounting import Ended
 from orchestrator.money import GRID, units_of
-from orchestrator.report import may_cost
 from orchestrator.types import FailureKind, Json, Reply
 from orchestrator.world import outcome_of
 
@@ -115,6 +114,8 @@ class Posted(NamedTuple):
     sequence: int
     keys_version: int
     """Grows with each change of the callers' keys in the database."""
+    alerts: tuple[tuple[str, str], ...] = ()
+    """Budgets of which it was said that they are nearly spent: account and threshold."""
 
 
 class KeyRow(NamedTuple):
@@ -247,7 +248,7 @@ def _attempt(entry: Json) -> AttemptRecord:
         _whole(entry["output_tokens"]),
         cost,
         entry["cost_is_estimate"],
-        cost is None and may_cost(outcome),
+        cost is None,
     )
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Connection,
     Engine,
     Table,
-    case,
     create_engine,
     delete,
     event,
@@ -41,6 +40,23 @@ PIECE = 1_000
 _LOCK = 0x6F7263686C656467
 """PostgreSQL's advisory lock for changes of the schema: `orchledg`."""
 _READING = "ledger_reading"
+
+
+class Balance(NamedTuple):
+    """How one account stands, in units."""
+
+    spent: int
+    leased: dict[str, int]
+    """By writer; below 0: overdrawn."""
+
+    @property
+    def used(self) -> int:
+        """What is not there for others."""
+        return self.spent + sum(units for units in self.leased.values() if units > 0)
+
+
+class _TooMuch(Exception):
+    """More than the limit: the transaction is rolled back."""
 
 
 class Store:
@@ -68,13 +84,17 @@ class Store:
         """Writes a batch, whole or not at all; one that has been written already is not written again."""
         self.write_all((batch,))
 
-    def write_all(self, batches: Sequence[Batch], at_s: float | None = None) -> None:
-        """The same for several in one transaction. `at_s`: when their writers were seen, in seconds since 1970; now."""
+    def write_all(self, batches: Sequence[Batch], at_s: float | None = None) -> tuple[bool, ...]:
+        """The same for several in one transaction. `at_s`: when their writers were seen, in seconds since 1970; now. Says of
+        each whether it was written now."""
         at_s = time.time() if at_s is None else at_s
+        claimed: list[bool] = []
         with self._writing() as connection:
             for batch in batches:
-                if self._claimed(connection, batch, at_s):
+                claimed.append(self._claimed(connection, batch, at_s))
+                if claimed[-1]:
                     self._write(connection, batch)
+        return tuple(claimed)
 
     def _claimed(self, connection: Connection, batch: Batch, at_s: float) -> bool:
         """Whether the batch is to be written. Another process that is about to write it is waited for: a ledger that was
@@ -106,12 +126,44 @@ class Store:
         added = {column: table.c[column] + insert.excluded[column]}
         connection.execute(insert.on_conflict_do_update(index_elements=[*key], set_=added))
 
-    def grant(self, leases: Iterable[tuple[str, str, int]], at_s: float | None = None) -> None:
-        """Adds to what writers have leased: (writer, account, units) each. `at_s`: see `write_all`."""
-        with self._writing() as connection:
+    def grant(
+        self,
+        leases: Iterable[tuple[str, str, int]],
+        at_s: float | None = None,
+        limits: Mapping[str, int] | None = None,
+    ) -> dict[str, Balance]:
+        """Adds to what writers have leased, or takes from it: (writer, account, units) each. `at_s`: see `write_all`.
+
+        Where an account of `limits` would come to more than its limit, since another process leases out of the same database,
+        nothing is changed, and all such accounts are returned as they are.
+        """
+        limits = limits or {}
+        with suppress(_TooMuch), self._writing() as connection:
+            if limits and self.engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK + 1})
+            before = {account: _balance(connection, account) for account in sorted(limits)}
             for writer, account, units in leases:
                 self._add(connection, tables.leases, {"writer": writer, "account": account}, "units", units)
                 self._see(connection, writer, time.time() if at_s is None else at_s)
+            wrong = {
+                account: balance
+                for account, balance in before.items()
+                if _balance(connection, account).used > limits[account]
+            }
+            if wrong:
+                raise _TooMuch
+        return wrong
+
+    def note_alert(self, account: str, threshold: float) -> bool:
+        """Notes that it is said that a budget is spent up to there. False: it had been."""
+        row = self._insert(tables.alerts).values(account=account, threshold=threshold).on_conflict_do_nothing()
+        with self._writing() as connection:
+            return connection.execute(row.returning(tables.alerts.c.account)).first() is not None
+
+    def alerts(self) -> tuple[tuple[str, float], ...]:
+        """All that was said of budgets: account and threshold."""
+        with self.reading() as connection:
+            return tuple((row.account, row.threshold) for row in connection.execute(select(tables.alerts)))
 
     def _see(self, connection: Connection, writer: str, at_s: float) -> None:
         row = self._insert(tables.writers).values(writer=writer, last_sequence=0, seen_at=at_s)
@@ -131,10 +183,10 @@ class Store:
         return lost
 
     def balances(self) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
-        """Account -> units spent, and (writer, account) -> units that are leased."""
+        """Account -> units spent, and (writer, account) -> units that are leased; below 0: overdrawn."""
         with self.reading() as connection:
             spent = {row.account: int(row.spent_units) for row in connection.execute(select(tables.accounts))}
-            leases = connection.execute(select(tables.leases).where(tables.leases.c.units > 0))
+            leases = connection.execute(select(tables.leases).where(tables.leases.c.units != 0))
             return spent, {(row.writer, row.account): int(row.units) for row in leases}
 
     def last_sequence(self, writer: str) -> int:
@@ -232,6 +284,9 @@ class Store:
             why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             passes = isinstance(error, OperationalError | InterfaceError | TimeoutError)
             raise LedgerFailed(f"{self.name}: {why}", passes) from None
+        except (OverflowError, ValueError, TypeError) as error:
+            # Of a driver, for a value that it has no place for: whoever sent it is told, and nobody else waits for ever.
+            raise LedgerFailed(f"{self.name}: {type(error).__name__}: {error}", passes=False) from None
 
     def _migrate(self) -> None:
         while not self._migrated:
@@ -284,11 +339,18 @@ def _meta(connection: Connection, name: str) -> int:
 
 
 def _take(connection: Connection, writer: str, account: str, units: int) -> None:
-    """Takes units off a lease; what it does not have cannot be taken."""
+    """Takes units off a lease; one that was forfeited has none."""
     leased = tables.leases.c
-    left = case((leased.units > units, leased.units - units), else_=0)
     mine = update(tables.leases).where(leased.writer == writer, leased.account == account)
-    connection.execute(mine.values(units=left))
+    connection.execute(mine.values(units=leased.units - units))
+
+
+def _balance(connection: Connection, account: str) -> Balance:
+    spent = connection.execute(
+        select(tables.accounts.c.spent_units).where(tables.accounts.c.account == account)
+    ).scalar()
+    leases = connection.execute(select(tables.leases).where(tables.leases.c.account == account))
+    return Balance(int(spent or 0), {row.writer: int(row.units) for row in leases if row.units})
 
 
 def _rows(records: Iterable[RequestRecord]) -> dict[Table, list[tuple[Any, ...]]]:

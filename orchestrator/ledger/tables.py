@@ -105,6 +105,13 @@ keys = Table(
     Column("revoked_at", Float),
 )
 
+alerts = Table(
+    "alerts",
+    _tables,
+    Column("account", Text, primary_key=True),
+    Column("threshold", Float, primary_key=True),
+)
+
 meta = Table(
     "meta",
     _tables,
@@ -150,5 +157,9 @@ _MONEY_KEYS_TEXTS = (
     "ALTER TABLE requests ADD COLUMN question TEXT",
     "ALTER TABLE requests ADD COLUMN answer TEXT",
 )
-STEPS: Sequence[Sequence[str]] = (_RECORDS, _MONEY_KEYS_TEXTS)
+_ALERTS = (
+    "CREATE TABLE alerts (account TEXT NOT NULL, threshold DOUBLE PRECISION NOT NULL, PRIMARY KEY (account, threshold))",
+    "CREATE INDEX leases_of ON leases (account)",
+)
+STEPS: Sequence[Sequence[str]] = (_RECORDS, _MONEY_KEYS_TEXTS, _ALERTS)
 """What takes a database from one version to the next, the first from nothing to version 1."""

@@ -15,6 +15,7 @@ import httpx2
 import openai
 
 from orchestrator.asks import Reloaded
+from orchestrator.counters import Counters
 from orchestrator.ledger.asking import Asking
 from orchestrator.types import Json
 from orchestrator.wire.app import App, Coordinating
@@ -42,7 +43,13 @@ class _Above:
     async def config(self) -> Json:
         raise Refused(404, "not_found", "what is opened from Python has no administration")
 
+    async def counters(self) -> Counters:
+        raise Refused(404, "not_found", "what is opened from Python is not scraped")
+
     async def spend(self, _: Asking) -> Json | None:
+        raise Refused(404, "not_found", "what is opened from Python has no administration")
+
+    async def budgets(self) -> list[Json] | None:
         raise Refused(404, "not_found", "what is opened from Python has no administration")
 
     async def reload(self) -> Reloaded:
@@ -183,7 +190,7 @@ class PlainTransport(httpx2.BaseTransport):
 
 def app_over(current: Callable[[], Coordinating]) -> App:
     """The application, over whatever coordinator is current. Callers' going away is noticed by the transport."""
-    return App(current, _Above(), watch=False)
+    return App(current, _Above(), None, watch=False)
 
 
 # Neither retries by itself, which is what strategies are for; time-outs are the configuration's.

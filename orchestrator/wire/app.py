@@ -5,19 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
+from functools import partial
 from math import ceil
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 from uuid import uuid4
 
+from orchestrator import current
 from orchestrator.asks import Answer, Ask, Gone, Reloaded, Sink
-from orchestrator.config.settings import Server
+from orchestrator.callers import Caller
+from orchestrator.config.settings import CallerKey, Server
+from orchestrator.counters import Counters
 from orchestrator.errors import BadChoice, Denied, NotAllowed, UnknownSelector
 from orchestrator.ledger.asking import Asking
+from orchestrator.limits.limiter import Standing
+from orchestrator.money import plain
 from orchestrator.types import Failure, Json, Reply
+from orchestrator.wire import callers
+from orchestrator.wire.access import Access
 from orchestrator.wire.errors import error_object, show
 from orchestrator.wire.http import (
     Header,
@@ -25,21 +33,30 @@ from orchestrator.wire.http import (
     Refused,
     Scope,
     Send,
+    cache_control,
+    duration,
     header_value,
     noticing,
     read_body,
+    send_body,
     send_json,
 )
 from orchestrator.wire.messages import count_tokens
-from orchestrator.wire.openapi import DOCUMENT, METHODS
+from orchestrator.wire.openapi import DOCUMENT, METHODS, methods_of
 from orchestrator.wire.origins import check_origin, preflight
 from orchestrator.wire.shape import Shape, Speaker
 from orchestrator.wire.shapes import SHAPES, speaking
-from orchestrator.wire.spend import answer_spend
+from orchestrator.wire.spend import answer_spend, budgets_of
 from orchestrator.wire.sse import SseSink
 
 _log = logging.getLogger("orchestrator.wire")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+_LIMITS = {
+    what: tuple(f"x-ratelimit-{name}-{what}".encode() for name in ("limit", "remaining", "reset"))
+    for what in ("requests", "tokens")
+}
 
 
 class Coordinating(Protocol):
@@ -47,12 +64,14 @@ class Coordinating(Protocol):
 
     @property
     def server(self) -> Server: ...
+    @property
+    def callers(self) -> tuple[CallerKey, ...]: ...
     def hold(self) -> AbstractContextManager[None]: ...
     async def answer(self, ask: Ask) -> Answer: ...
     async def stream(self, ask: Ask, sink: Sink) -> Answer: ...
     def rollout(self, user: str) -> Json: ...
-    async def models(self) -> list[Json]: ...
-    async def model(self, name: str) -> Json | None: ...
+    async def models(self, caller: Caller | None = None) -> list[Json]: ...
+    async def model(self, name: str, caller: Caller | None = None) -> Json | None: ...
     async def pools(self) -> list[Json]: ...
     async def ready(self) -> tuple[bool, Json]: ...
 
@@ -69,6 +88,10 @@ class Admin(Protocol):
         """The configuration in use, without keys, and what is wrong with its file as it is now."""
         ...
 
+    async def counters(self) -> Counters:
+        """What was counted in all processes, as it is now. Raises Refused."""
+        ...
+
     async def reload(self) -> Reloaded:
         """Has the file read now."""
         ...
@@ -77,22 +100,37 @@ class Admin(Protocol):
         """What was spent; None: there is no ledger. Raises LedgerFailed."""
         ...
 
+    async def budgets(self) -> list[Json] | None:
+        """How each budget stands; None: there is no ledger. Raises LedgerFailed."""
+        ...
+
 
 class App:
     """The ASGI application.
 
-    `current` gives the coordinator of the configuration in use: a request keeps the one that it began with.
+    `current` gives the coordinator of the configuration in use: a request keeps the one that it began with. `access` looks
+    at keys; None: whoever calls is within, as a process is that opened it for itself.
     `own_request_id`: whether `x-request-id` is sent from here (Ray Serve sends its own). `watch`: whether the caller's
-    going away has to be noticed here (Ray Serve cancels the request itself).
+    going away has to be noticed here (Ray Serve cancels the request itself). `standing`: how a key stands with its limits,
+    for the headers of its answers.
     """
 
     def __init__(
-        self, current: Callable[[], Coordinating], admin: Admin, *, own_request_id: bool = True, watch: bool = True
+        self,
+        current: Callable[[], Coordinating],
+        admin: Admin,
+        access: Access | None,
+        *,
+        own_request_id: bool = True,
+        watch: bool = True,
+        standing: Callable[[Caller], Sequence[Standing]] | None = None,
     ) -> None:
         self._current = current
         self._admin = admin
+        self._access = access
         self._own_request_id = own_request_id
         self._watch = watch
+        self._standing = standing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
@@ -103,17 +141,28 @@ class App:
             await send({"type": "websocket.close", "code": 1000})
             return
         request_id = _request_id(scope)
-        send = noticing(send)
+        with current.request(request_id):
+            await self._respond(scope, receive, noticing(send), request_id)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         path = meant(scope["path"])
         shape = speaking(path)
         try:
-            if allowed := check_origin(scope, self._current().server.origins):
-                send = _with_headers(send, allowed)
+            coordinator, caller = self._current(), None
+            if self._access is not None:
+                self._access.guard(scope, coordinator.callers)
+            if allowed := check_origin(scope, coordinator.server.origins, keys=bool(coordinator.callers)):
+                send = _with_headers(send, lambda: allowed)
                 if (wanted := preflight(scope)) is not None:
                     await send({"type": "http.response.start", "status": 204, "headers": [*wanted]})
                     await send({"type": "http.response.body", "body": b""})
                     return
-            await self._route(path, scope, receive, send, request_id)
+            if self._access is not None:
+                # Preflights bear no key: they were answered above.
+                caller = await self._access.caller(scope, path, coordinator.callers)
+            if caller is not None and self._standing is not None and path in SHAPES:
+                send = _with_headers(send, partial(_limits, self._standing, caller))
+            await self._route(path, scope, receive, send, request_id, caller)
         except Refused as refused:
             error = error_object(refused.status, str(refused), refused.code, refused.param)
             headers = [*self._id(request_id), *refused.headers]
@@ -129,14 +178,17 @@ class App:
     def _id(self, request_id: str) -> list[Header]:
         return [(b"x-request-id", request_id.encode())] if self._own_request_id else []
 
-    async def _route(self, path: str, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        needed = "GET" if path == "/" or path.startswith("/v1/models/") else METHODS.get(path)
-        if needed is None:
+    async def _route(
+        self, path: str, scope: Scope, receive: Receive, send: Send, request_id: str, caller: Caller | None
+    ) -> None:
+        taken = methods_of(path)
+        if not taken:
             near = get_close_matches(path, METHODS, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise Refused(404, "not_found", f"there is no {path}{hint} (there is {', '.join(METHODS)})")
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        if method != needed:
+        if method not in taken:
+            needed = ", ".join(taken)
             raise Refused(405, "method_not_allowed", f"{path} takes {needed}", headers=((b"allow", needed.encode()),))
         shape = SHAPES.get(path)
         if self._admin.draining and (shape is not None or path == "/ready"):
@@ -147,29 +199,46 @@ class App:
         if shape is not None:
             coordinator = self._current()
             with coordinator.hold():
-                await self._answer(shape, coordinator, scope, receive, send, request_id)
+                await self._answer(shape, coordinator, scope, receive, send, request_id, caller)
             return
         if path == "/v1/messages/count_tokens":
             limit = int(self._current().server.max_body_mb * 1_000_000)
             await send_json(send, 200, count_tokens(await read_body(scope, receive, limit)), self._id(request_id))
             return
+        if path == "/metrics":
+            await self._metrics(scope, send, request_id)
+            return
+        if path.startswith(callers.PATH):
+            keyring = None if self._access is None else self._access.keyring
+            body = await callers.answer_keys(keyring, self._current().callers, path, scope, receive)
+            await send_json(send, 200, body, [*self._id(request_id), (b"cache-control", b"no-store")])
+            return
         if path == "/admin/spend":
             await answer_spend(self._admin.spend, scope, send, self._id(request_id))
             return
         listing = path.startswith("/v1/models")
-        status, body = (200, await self._models(path, scope)) if listing else await self._state(path, scope)
+        status, body = (200, await self._models(path, scope, caller)) if listing else await self._state(path, scope)
         await send_json(send, status, body, self._id(request_id))
 
-    async def _models(self, path: str, scope: Scope) -> Any:
+    async def _metrics(self, scope: Scope, send: Send, request_id: str) -> None:
+        from orchestrator.metrics import exposition
+
+        counters, pools = await asyncio.gather(self._admin.counters(), self._current().pools())
+        accept = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
+        # In a thread: there may be thousands of lines.
+        body, kind = await asyncio.to_thread(exposition, counters, pools, accept)
+        await send_body(send, 200, kind.encode(), body, self._id(request_id))
+
+    async def _models(self, path: str, scope: Scope, caller: Caller | None) -> Any:
         """The models, or one of them: in Anthropic's shape for its clients. Raises Refused."""
         coordinator = self._current()
         anthropic = any(name == b"anthropic-version" for name, _ in scope["headers"])
         if name := unquote(path.removeprefix("/v1/models").removeprefix("/")):
-            row = await coordinator.model(name)
+            row = await coordinator.model(name, caller)
             if row is None:
                 raise Refused(404, "model_not_found", f"there is no model {name!r}", param="model")
             return _anthropic_row(row) if anthropic else row
-        rows = await coordinator.models()
+        rows = await coordinator.models(caller)
         if not anthropic:
             return {"object": "list", "data": rows}
         first, last = (rows[0]["id"], rows[-1]["id"]) if rows else (None, None)
@@ -191,6 +260,8 @@ class App:
             return 200, {"pools": await coordinator.pools()}
         if path == "/admin/config":
             return 200, await self._admin.config()
+        if path == "/admin/budgets":
+            return 200, await budgets_of(self._admin.budgets)
         if path == "/admin/rollout":
             return 200, coordinator.rollout(_user(scope))
         reloaded = await self._admin.reload()
@@ -200,11 +271,22 @@ class App:
         return 200, {"version": reloaded.version, "problems": reloaded.user_problems}
 
     async def _answer(
-        self, shape: Shape, coordinator: Coordinating, scope: Scope, receive: Receive, send: Send, request_id: str
+        self,
+        shape: Shape,
+        coordinator: Coordinating,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        request_id: str,
+        caller: Caller | None,
     ) -> None:
         body = await read_body(scope, receive, int(coordinator.server.max_body_mb * 1_000_000))
-        parsed = shape.parse(body, dict(scope["headers"]))
-        ask = Ask(parsed.selector, parsed.request, parsed.override, request_id, parsed.user)
+        headers = dict(scope["headers"])
+        parsed = shape.parse(body, headers)
+        user = parsed.user if caller is None or caller.user is None else caller.user
+        traceparent = headers.get(b"traceparent", b"").decode("latin-1") or None
+        caching = cache_control(scope)
+        ask = Ask(parsed.selector, parsed.request, parsed.override, request_id, user, caller, traceparent, caching)
         sink = None
         if parsed.request.stream:
             sink = SseSink(
@@ -308,19 +390,30 @@ def _headers(provider: str | None, model: str | None, strategy: str | None, repo
     if report is not None:
         headers.append((b"x-orchestrator-attempts", str(len(report["attempts"])).encode()))
         if report["cost_usd"] is not None:
-            headers.append((b"x-orchestrator-cost-usd", str(report["cost_usd"]).encode()))
+            headers.append((b"x-orchestrator-cost-usd", plain(report["cost_usd"]).encode()))
+        if "cache" in report:
+            headers.append((b"x-orchestrator-cache", report["cache"].encode()))
     return headers
 
 
-def _with_headers(send: Send, more: tuple[Header, ...]) -> Send:
-    """`send`, adding headers to the answer."""
+def _with_headers(send: Send, more: Callable[[], Sequence[Header]]) -> Send:
+    """`send`, adding headers to the answer, as they are when it begins."""
 
     async def sending(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], *more]}
+            message = {**message, "headers": [*message["headers"], *more()]}
         await send(message)
 
     return sending
+
+
+def _limits(standing: Callable[[Caller], Sequence[Standing]], caller: Caller) -> list[Header]:
+    """How a key stands with its limits, as OpenAI says it (platform.openai.com/docs/guides/rate-limits, "in headers")."""
+    headers: list[Header] = []
+    for what, limit, remaining, reset_s in standing(caller):
+        names = _LIMITS[what]
+        headers += ((names[0], b"%d" % limit), (names[1], b"%d" % remaining), (names[2], duration(reset_s).encode()))
+    return headers
 
 
 def _request_id(scope: Scope) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from math import ceil
+from typing import Any, Literal
 
 import orjson
 
@@ -78,18 +79,33 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
 
 async def send_json(send: Send, status: int, body: Any, headers: tuple[Header, ...] | list[Header] = ()) -> None:
     """A whole JSON answer."""
-    data = body if isinstance(body, bytes) else orjson.dumps(body)
-    await send_body(send, status, b"application/json", data, headers)
+    await send_body(send, status, b"application/json", body if isinstance(body, bytes) else orjson.dumps(body), headers)
 
 
-async def send_body(send: Send, status: int, kind: bytes, data: bytes, headers: Sequence[Header] = ()) -> None:
-    """A whole answer of any content type."""
-    length = str(len(data)).encode()
-    start = [(b"content-type", kind), (b"content-length", length), *headers]
+async def send_body(send: Send, status: int, kind: bytes, body: bytes, headers: Sequence[Header] = ()) -> None:
+    """A whole answer of a content type."""
+    start = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": start})
-    await send({"type": "http.response.body", "body": data})
+    await send({"type": "http.response.body", "body": body})
+
+
+def cache_control(scope: Scope) -> Literal["no-store", "no-cache"] | None:
+    """What a request says of caches (RFC 9111, section 5.2.1); of both, the stronger."""
+    said = b",".join(value for name, value in scope["headers"] if name == b"cache-control").lower()
+    if not said:
+        return None
+    names = {part.partition(b"=")[0].strip() for part in said.split(b",")}
+    return "no-store" if b"no-store" in names else "no-cache" if b"no-cache" in names else None
 
 
 def header_value(text: str) -> bytes:
     """A header's value that cannot break the header: anything but printable ASCII becomes '?'."""
     return "".join(c if " " <= c <= "~" else "?" for c in text).encode("ascii")[:500]
+
+
+def duration(seconds: float) -> str:
+    """As OpenAI writes them, which is Go's way: `120ms`, `12s`, `1m0s`."""
+    if seconds < 1:
+        return f"{ceil(seconds * 1000)}ms"
+    whole = ceil(seconds)
+    return f"{whole // 60}m{whole % 60}s" if whole >= 60 else f"{whole}s"

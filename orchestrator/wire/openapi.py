@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.cache.terms import MAX_ASKED_S
 from orchestrator.config.votes import MAX_VOTES
 from orchestrator.ledger.asking import BY
 from orchestrator.types import Json
@@ -61,6 +62,7 @@ _SCHEMAS: Json = {
             **dict.fromkeys(("start_s", "latency_s", "first_token_s", "cost_usd"), _NUMBER_OR_NULL),
             **{name: {"type": ["integer", "null"]} for name in ("input_tokens", "output_tokens")},
             "cost_is_estimate": {"type": "boolean"},
+            "cost_by_table_usd": {"type": "number", "description": "By the price, where the provider says otherwise"},
         },
         "provider", "model", "outcome", "status", "start_s", "latency_s",
     ),
@@ -71,6 +73,7 @@ _SCHEMAS: Json = {
             "arms": {"type": "object", "description": "Of all splits that the request came to, by selector"},
             "attempts": {"type": "array", "items": _ref("Attempt")},
             "winner": _TEXT_OR_NULL, "cost_usd": _NUMBER_OR_NULL,
+            "cache": {"enum": ["hit", "miss"], "description": "Where the cache has a part in it; a hit has cost nothing"},
             "consensus": _ref("Consensus"),
             "left_out": {"type": "array", "items": _TEXT, "description": "Of a response's request: what OpenAI alone runs"},
         },
@@ -103,6 +106,11 @@ _SCHEMAS: Json = {
                     {"enum": ["text", "fields"]},
                     {"type": "object", "minProperties": 1, "maxProperties": 1},
                 ],
+            },
+            "cache": {
+                "type": "object", "additionalProperties": False, "required": ["ttl_s"],
+                "properties": {"ttl_s": {"type": "number", "minimum": 0, "maximum": MAX_ASKED_S}},
+                "description": "How long the exact answer is kept for the same request, and how old it may be",
             },
             "quorum": {"type": "integer", "minimum": 1, "maximum": MAX_VOTES},
             "samples": {"type": "integer", "minimum": 1, "maximum": MAX_VOTES},
@@ -219,6 +227,21 @@ _SCHEMAS: Json = {
         },
         "model", "input",
     ),
+    "Key": _object(
+        {"name": _TEXT, "models": {"type": "array", "items": _TEXT}, "source": {"enum": ["configuration", "ledger"]}},
+        "name", "models", "source",
+        description="All that is known of it but its hash",
+    ),
+    "NewKey": _object(
+        {
+            "name": {"type": "string", "minLength": 1, "maxLength": 100},
+            "models": {"type": "array", "items": _TEXT, "description": "Selectors, with a `*` at one end"},
+            "user": _TEXT_OR_NULL, "admin": {"type": "boolean"},
+            **dict.fromkeys(("budget_usd", "requests_per_minute", "tokens_per_minute"), _NUMBER_OR_NULL),
+            "expires": {"type": ["string", "null"], "format": "date", "description": "The last day, in UTC"},
+        },
+        "name",
+    ),
     "EmbeddingsAnswer": _object(
         {"data": {"type": "array", "items": _object({"embedding": {"type": ["array", "string"]}}, "embedding")},
          "orchestrator": _ref("Report")},
@@ -226,6 +249,22 @@ _SCHEMAS: Json = {
     ),
     "CountRequest": _object(
         {"model": _SELECTOR, "messages": {"type": "array", "items": _ref("Turn"), "minItems": 1}}, "model", "messages"
+    ),
+    "Budgets": _object(
+        {
+            "budgets": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "account": _TEXT,
+                        "budget": _TEXT,
+                        **{f"{name}_usd": {"type": ["number", "null"]} for name in ("limit", "spent", "leased", "left")},
+                    },
+                    "account",
+                ),
+            }
+        },
+        "budgets",
     ),
     "Count": _object({"input_tokens": {"type": "integer"}, "estimate": {"type": "boolean"}}, "input_tokens"),
     "Model": _object(
@@ -317,9 +356,45 @@ _PATHS: Json = {
     },
     "/health": _get("Whether the process is alive", _ref("State")),
     "/ready": _get("Whether requests can be answered", _ref("State"), **_NOT_READY),
+    "/metrics": {
+        "get": _operation(
+            "Metrics",
+            {
+                "200": {
+                    "description": "All processes' counts, as Prometheus reads them",
+                    "content": {kind: {"schema": _TEXT} for kind in ("text/plain", "application/openmetrics-text")},
+                },
+                "503": _answer("They cannot be gathered now", _ERROR),
+            },
+        )
+    },
     "/openapi.json": _get("This document", {"type": "object"}),
     "/admin/pools": _get("State of the pools", _ref("Pools")),
     "/admin/config": _get("The configuration in use", {"type": "object"}),
+    "/admin/keys": {
+        **_get("List callers' keys", _object({"keys": {"type": "array", "items": _ref("Key")}}, "keys")),
+        "post": _operation(
+            "Make a key for a caller",
+            {
+                "200": _answer("Made; the key is shown once", _object({"key": _TEXT, "name": _TEXT}, "key", "name")),
+                "400": _answer("A field is wrong, or there is nothing to keep keys in", _ERROR),
+                "503": _answer("The ledger cannot be reached", _ERROR),
+            },
+            requestBody={"required": True, "content": {_JSON: {"schema": _ref("NewKey")}}},
+        ),
+    },
+    "/admin/keys/{name}": {
+        "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}],
+        "delete": _operation(
+            "Revoke a key",
+            {
+                "200": _answer("It is refused from now on", _object({"name": _TEXT, "revoked": {"type": "boolean"}})),
+                "400": _answer("It stands in the configuration, or nothing is kept here", _ERROR),
+                "404": _answer("There is none", _ERROR),
+                "503": _answer("The ledger cannot be reached", _ERROR),
+            },
+        ),
+    },
     "/admin/rollout": {
         "parameters": [{"name": "user", "in": "query", "required": True, "schema": {"type": "string", "minLength": 1}}],
         **_get("Whether a user is sent through", _ref("Rollout"), **{"400": _answer("No user is said", _ERROR)}),
@@ -348,6 +423,14 @@ _PATHS: Json = {
             },
         ),
     },
+    "/admin/budgets": _get(
+        "What of each budget is spent, leased to coordinators, and left",
+        _ref("Budgets"),
+        **{
+            "404": _answer("Nothing is recorded: no ledger is configured", _ERROR),
+            "503": _answer("The ledger cannot be read", _ERROR),
+        },
+    ),
     "/admin/reload": {
         "post": _operation(
             "Read the configuration now",
@@ -376,6 +459,15 @@ DOCUMENT: Json = {
     "components": {"schemas": _SCHEMAS},
 }
 METHODS: dict[str, str] = {
-    path: method.upper() for path, item in _PATHS.items() for method in ("get", "post") if method in item
+    path: method.upper() for path, item in _PATHS.items() for method in ("delete", "post", "get") if method in item
 }
-"""The method that each path takes."""
+"""The method that each path takes; of several, the one that changes nothing."""
+
+
+def methods_of(path: str) -> tuple[str, ...]:
+    """The methods that a path takes, one that names a thing (`/v1/models/NAME`) too; none: there is no such path."""
+    if path == "/" or path.startswith("/v1/models/"):
+        return ("GET",)
+    if path.startswith("/admin/keys/"):
+        return ("DELETE",)
+    return tuple(method.upper() for method in ("get", "post") if method in _PATHS.get(path, ()))

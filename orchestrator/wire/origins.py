@@ -3,6 +3,9 @@
 A page may send a request to any address that its browser reaches, this machine's among them; a JSON body in `text/plain`
 needs no preflight. So where no key protects the endpoint, a request that names an origin is answered only if that origin is
 a page of this machine, or one that the configuration allows (`server.origins`). What is no browser names none.
+
+With keys, a page needs one as everybody does, and no browser sends it of itself: so any page may ask, unless the
+configuration names those that may.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from orchestrator.wire.http import Header, Refused, Scope
 
 _SHOWN = (
     b"x-request-id, x-orchestrator-provider, x-orchestrator-model, x-orchestrator-strategy, x-orchestrator-attempts, "
-    b"x-orchestrator-cost-usd, retry-after, x-should-retry"
+    b"x-orchestrator-cost-usd, x-orchestrator-cache, retry-after, x-should-retry, x-ratelimit-limit-requests, "
+    b"x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, "
+    b"x-ratelimit-reset-tokens"
 )
 _PREFLIGHT_S = b"600"
 
@@ -39,13 +44,17 @@ def is_local(host: str | None) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def check_origin(scope: Scope, origins: Sequence[str]) -> tuple[Header, ...]:
-    """The headers that let a page read the answer; none for what is no page. Raises Refused (403) for a page that may not."""
+def check_origin(scope: Scope, origins: Sequence[str], *, keys: bool) -> tuple[Header, ...]:
+    """The headers that let a page read the answer; none for what is no page. Raises Refused (403) for a page that may not.
+
+    `keys`: whether the endpoint asks for keys.
+    """
     origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
     if origin is None:
         return ()
     text = origin.decode("latin-1")
-    if not is_local(host_of(text)) and text not in origins and "*" not in origins:
+    named = origins or (("*",) if keys else ())
+    if not is_local(host_of(text)) and text not in named and "*" not in named:
         what = "pages of this origin may not use the endpoint; 'server.origins' in the configuration allows others"
         raise Refused(403, "origin_not_allowed", what)
     return (
@@ -63,7 +72,7 @@ def preflight(scope: Scope) -> tuple[Header, ...] | None:
     if scope["method"] != "OPTIONS" or b"access-control-request-method" not in asked or b"origin" not in asked:
         return None
     headers: list[Header] = [
-        (b"access-control-allow-methods", b"GET, POST"),
+        (b"access-control-allow-methods", b"GET, POST, DELETE"),
         (b"access-control-allow-headers", asked.get(b"access-control-request-headers", b"content-type, authorization")),
         (b"access-control-max-age", _PREFLIGHT_S),
     ]

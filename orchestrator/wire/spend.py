@@ -1,4 +1,4 @@
-"""`GET /admin/spend`: what was spent, as JSON or as CSV."""
+"""`GET /admin/spend`: what was spent, as JSON or as CSV; and `GET /admin/budgets`: what may still be."""
 
 from __future__ import annotations
 
@@ -32,11 +32,30 @@ async def answer_spend(
     except BadChoice as wrong:
         raise Refused(400, "invalid_request", str(wrong), param=wrong.param) from None
     except LedgerFailed as failed:
-        raise Refused(503, "ledger_unavailable", str(failed), headers=((b"retry-after", b"5"),)) from None
+        raise _away(failed) from None
     if answer is None:
-        raise Refused(404, "no_ledger", "nothing is recorded: the configuration has no section 'ledger'")
+        raise _none()
     accepts = b",".join(value for name, value in scope["headers"] if name == b"accept")
     if format_ == "csv" or (format_ is None and b"text/csv" in accepts):
         await send_body(send, 200, b"text/csv; charset=utf-8", as_csv(answer).encode(), headers)
     else:
         await send_json(send, 200, answer, [*headers])
+
+
+async def budgets_of(budgets: Callable[[], Awaitable[list[Json] | None]]) -> Json:
+    """How each budget stands. Raises Refused."""
+    try:
+        rows = await budgets()
+    except LedgerFailed as failed:
+        raise _away(failed) from None
+    if rows is None:
+        raise _none()
+    return {"budgets": rows}
+
+
+def _away(failed: LedgerFailed) -> Refused:
+    return Refused(503, "ledger_unavailable", str(failed), headers=((b"retry-after", b"5"),))
+
+
+def _none() -> Refused:
+    return Refused(404, "no_ledger", "nothing is recorded: the configuration has no section 'ledger'")

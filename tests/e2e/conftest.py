@@ -47,6 +47,9 @@ tiers:
   complete: {{strategy: race, models: [sim/a, sim/b], commit: complete}}
   hedge: {{strategy: hedge, models: [sim/latency-5, sim/chat], after: 0.2, extra_calls: 1}}
   nested: {{strategy: race, models: [tier:fallback, sim/latency-5]}}
+pricing: {{overrides: {{"sim/penny*": {{input_per_mtok_usd: 0, output_per_mtok_usd: 5}}}}}}
+ledger: {{url: "sqlite:///ledger.db"}}
+budgets: {{users: {{spender: 1}}, wait_s: 30}}
 users: {{ada: {{experiments: {{one: [sim/chat]}}}}}}
 """
 

@@ -14,12 +14,16 @@ from orchestrator.asks import Reloaded
 from orchestrator.config.load import load_mapping
 from orchestrator.config.settings import Config
 from orchestrator.coordinator import Coordinator
+from orchestrator.counters import Counters
 from orchestrator.inprocess import LocalPools
+from orchestrator.keyring import Keyring
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.bookkeeper import LocalDesk
 from orchestrator.ledger.keeping import Keeping
+from orchestrator.limits.limiter import Here, Limiter
 from orchestrator.local import Local
 from orchestrator.types import Json
+from orchestrator.wire.access import Access
 from orchestrator.wire.app import App
 from tests.upstream import Upstream
 
@@ -43,11 +47,20 @@ class Above:
     draining = False
     keeping: Keeping | None = None
 
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
     async def config(self) -> Json:
         return {"version": 7}
 
+    async def counters(self) -> Counters:
+        return self._counters
+
     async def spend(self, asked: Asking) -> Json | None:
         return None if self.keeping is None else await self.keeping.spend(asked)
+
+    async def budgets(self) -> list[Json] | None:
+        return None if self.keeping is None else await self.keeping.budgets()
 
     async def reload(self) -> Reloaded:
         return Reloaded(7, self.problems, self.user_problems)
@@ -58,14 +71,20 @@ class Stack:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = load_mapping(config, {})
-        self.above = Above()
         self.pools = Pools(self.config)
         self.runtime = Local(self.pools.endpoints)
-        lasting = Lasting()
-        self.keeping = self.above.keeping = Keeping(lasting, LocalDesk)
+        self.limiter = Limiter(Here())
+        lasting = Lasting(limiting=(self.limiter,))
         self.coordinator = Coordinator(self.config, self.runtime, self.pools, lasting=lasting)
-        app: Any = App(lambda: self.coordinator, self.above)
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=20)
+        self.above = Above(lasting.counters)
+        self.keeping = self.above.keeping = Keeping(lasting, LocalDesk)
+        self.app: Any = App(
+            lambda: self.coordinator,
+            self.above,
+            Access(keyring=Keyring(lambda: self.keeping.desk)),
+            standing=self.limiter.standing,
+        )
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://test", timeout=20)
 
     async def chat(self, model: str, **fields: Any) -> httpx.Response:
         """One chat request."""

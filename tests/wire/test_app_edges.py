@@ -10,11 +10,14 @@ import openai
 import orjson
 import pytest
 
+from orchestrator import callers
 from orchestrator.asks import Answer, Ask, Reloaded, Sink
-from orchestrator.config.settings import Server
+from orchestrator.config.settings import CallerKey, Server
+from orchestrator.counters import Counters
 from orchestrator.errors import BadChoice, NotAllowed, UnknownSelector
 from orchestrator.ledger.asking import Asking
 from orchestrator.types import Failure, FailureKind, Finish, Json, Reply, Usage
+from orchestrator.wire.access import Access
 from orchestrator.wire.app import App
 
 HEAD = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
@@ -38,6 +41,7 @@ class Fake:
     def __init__(self, serve: Serve, server: Server) -> None:
         self._serve = serve
         self.server = server
+        self.callers: tuple[CallerKey, ...] = ()
 
     def hold(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -45,10 +49,16 @@ class Fake:
     async def config(self) -> Json:
         return {}
 
+    async def counters(self) -> Counters:
+        return Counters()
+
     async def reload(self) -> Reloaded:
         return Reloaded(0, ())
 
     async def spend(self, asked: Asking) -> Json | None:
+        return None
+
+    async def budgets(self) -> list[Json] | None:
         return None
 
     def rollout(self, user: str) -> Json:
@@ -60,10 +70,10 @@ class Fake:
     async def stream(self, ask: Ask, sink: Sink) -> Answer:
         return await self._serve(sink)
 
-    async def models(self) -> list[Json]:
+    async def models(self, caller: callers.Caller | None = None) -> list[Json]:
         return []
 
-    async def model(self, name: str) -> Json | None:
+    async def model(self, name: str, caller: callers.Caller | None = None) -> Json | None:
         return None
 
     async def pools(self) -> list[Json]:
@@ -85,7 +95,7 @@ class Caller:
         body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": True, **fields}
         self._messages = [{"type": "http.request", "body": orjson.dumps(body), "more_body": False}]
         fake = Fake(serve, Server(keepalive_s=keepalive_s))
-        self._app = App(lambda: fake, fake)
+        self._app = App(lambda: fake, fake, Access())
 
     async def run(self) -> None:
         scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
@@ -214,7 +224,7 @@ async def test_a_caller_that_leaves_stops_the_call() -> None:
 
 def client(serve: Serve) -> openai.AsyncOpenAI:
     fake = Fake(serve, Server())
-    http = httpx2.AsyncClient(transport=httpx2.ASGITransport(App(lambda: fake, fake)))
+    http = httpx2.AsyncClient(transport=httpx2.ASGITransport(App(lambda: fake, fake, Access())))
     return openai.AsyncOpenAI(base_url="http://t/v1", api_key="k", http_client=http, max_retries=0)
 
 

@@ -83,4 +83,5 @@ def test_the_first_steps() -> None:
     assert said["consensus"].startswith("42 with ")
     assert said["a failure"].startswith("invalid_request: fast-lab/error-400")
     assert "slow-lab/large (stands in" in said["a local model"]
-    assert ("not known", "True") == (said["cost"], said["john is sent through"])
+    assert said["cost"].endswith(" USD")
+    assert "True" == said["john is sent through"]

@@ -78,7 +78,7 @@ async def test_a_preflight(browsed: Stack) -> None:
         "access-control-request-private-network": "true",
     }
     answer = await browsed.http.options("/v1/chat/completions", headers=asked)
-    assert (204, HERE, "authorization,x-stainless-os", "GET, POST", "true") == (
+    assert (204, HERE, "authorization,x-stainless-os", "GET, POST, DELETE", "true") == (
         answer.status_code,
         *(
             answer.headers[f"access-control-allow-{name}"]

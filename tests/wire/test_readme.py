@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
+from orchestrator.config.load import load_mapping
+
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
@@ -26,3 +30,11 @@ def test_from_python() -> None:
         ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
         assert (0, "") == (ran.returncode, ran.stderr)
         assert [] == [one for one in expected if one not in ran.stdout]
+
+
+def test_cache() -> None:
+    """The section's example is a configuration, beside the provider that it names."""
+    text = README.read_text().partition("\n### Cache\n")[2]
+    (example,) = re.findall(r"```yaml\n(.*?)```", text.partition("\n### ")[0], re.DOTALL)
+    config = load_mapping({"providers": {"openai": {"api_key": "none"}}, **yaml.safe_load(example)}, {})
+    assert (3600, 86_400) == (config.cache.ttl_s, config.tiers["facts"].strategy.cache_ttl_s)

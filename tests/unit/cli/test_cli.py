@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import pytest
 
 from orchestrator.cli import main
 from orchestrator.config.load import default_config, load
+from orchestrator.config.settings import CallerKey
+from orchestrator.keys import hash_of
 from tests.upstream import completion, delta
 
 POOLS = {
@@ -217,3 +220,62 @@ def test_ctrl_c_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("orchestrator.cli.check.run", interrupted)
     assert 130 == main(["check", "x"])
+
+
+def test_a_new_key(run: Any, tmp_path: Path) -> None:
+    """The key, and the line that lets it in: in a configuration, it does."""
+    fields = ("--models", "tier:*", "sim/*", "--user", "ada", "--requests-per-minute", "60", "--expires", "2027-01-31")
+    code, out, err = run("key", "new", "--name", "ada: 1", *fields)
+    assert (2, "", "name: has to have 1 to 100 characters, and among them no space and no '/'\n") == (code, out, err)
+    code, out, err = run("key", "new", "--name", "ada", *fields)
+    key, line = out.splitlines()
+    assert (0, True) == (code, "cannot be shown again" in err)
+    file = tmp_path / "config.yaml"
+    file.write_text(f"providers: {{sim: {{simulate: {{}}}}}}\nserver:\n  keys:\n{line}\n")
+    (read,) = load(file, {}).callers
+    expected = CallerKey("ada", hash_of(key), ("tier:*", "sim/*"), "ada", None, 60.0, expires=date(2027, 1, 31))
+    assert expected == read
+    code, out, _ = run("key", "new", "--name", "root", "--admin", "--budget-usd", "5", "--json")
+    made = json.loads(out)
+    assert {
+        "name": "root",
+        "key_sha256": hash_of(made["key"]),
+        "models": ["*"],
+        "admin": True,
+        "budget_usd": 5.0,
+    } == made["entry"]
+
+
+def test_a_new_key_that_is_wrong(run: Any) -> None:
+    """One line for each field."""
+    for wrong in (("--expires", "soon"), ("--models", "a*b"), ("--requests-per-minute", "0"), ("--user", "a:b")):
+        code, out, err = run("key", "new", "--name", "x", *wrong)
+        assert (2, "", 1) == (code, out, len(err.splitlines()))
+        assert err.startswith(wrong[0][2:].replace("-", "_"))
+
+
+def test_commands_send_a_key_from_the_environment(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never from an argument; without one they say where they looked for it."""
+    told: list[str | None] = []
+
+    class Locked(Endpoint):
+        def _json(self, status: int, body: Any) -> None:
+            told.append(self.headers["authorization"])
+            if told[-1] == "Bearer sk-right":
+                super()._json(status, body)
+            else:
+                super()._json(401, {"error": {"message": "a key is needed", "type": "x", "param": None, "code": "x"}})
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Locked) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        there = f"http://127.0.0.1:{server.server_port}/v1"
+        for command in (("ask", "m", "hi"), ("models",), ("pools",)):
+            monkeypatch.setenv("ORCHESTRATOR_API_KEY", "sk-right")
+            assert 0 == run(*command, "--url", there)[0]
+            said = "a key is needed (the environment variable MINE should have one)\n"
+            assert (2, "", said) == run(*command, "--url", there, "--key-env", "MINE")
+            monkeypatch.setenv("MINE", "sk-right")
+            assert 0 == run(*command, "--url", there, "--key-env", "MINE")[0]
+            monkeypatch.delenv("MINE")
+        server.shutdown()
+    assert {"Bearer sk-right", "Bearer none"} == set(told)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import time
+from datetime import date
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.callers import Caller
 from orchestrator.config.load import load, load_mapping
-from orchestrator.config.settings import Config, Latency, Ledger, Limits, Pool, Server, Strategy
+from orchestrator.config.settings import CallerKey, Config, Latency, Ledger, Limits, Pool, Server, Strategy
 from orchestrator.errors import ConfigError
 
 SECRET = "sk-a-key-that-nobody-may-see"
 ENV = {"KEY": SECRET, "EMPTY": ""}
 SIM = "providers: {sim: {simulate: {}}}\n"
+NAMED = "has to have 1 to 100 characters, and among them no space and no '/'"
+PATTERN = "has to be a selector, or one with a '*' at the beginning or the end"
+
+
+def keys(*begun: str) -> str:
+    """Keys of the server, each with a hash of its own."""
+    return SIM + f"server: {{keys: [{', '.join(f'{one}key_sha256: a{n:063x}}}' for n, one in enumerate(begun))}]}}"
 
 
 @pytest.fixture
@@ -102,16 +111,33 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "a line break in a key": ('"a\\nb": 1\n' + SIM, "1: a\ufffdb: unknown key"),
     # The root.
     "a near key": (SIM + "tier: {}", "2: tier: unknown key; did you mean 'tiers'?"),
-    "a section to come": (SIM + "cache: {ttl_s: 3}", "2: cache: 'cache' is not available yet"),
+    "a section to come": (SIM + "ledger: {}", "2: ledger: 'ledger' is not available yet"),
     "no providers": ("tiers: {}", "1: providers: is missing: name at least one provider, such as `sim: {simulate: {}}`"),
-    "keys of the server": (SIM + "server: {keys: [{name: a, key_sha256: " + "ab" * 32 + ", expires: 2027-01-01}]}",
-                           "2: server.keys: 'keys' is not available yet"),
     "a short hash": (SIM + "server: {keys: [{name: a, key_sha256: abc}]}",
                      "2: server.keys[0].key_sha256: has to have 64 characters"),
     "no day": (SIM + "server: {keys: [{name: a, key_sha256: " + "ab" * 32 + ", expires: soon}]}",
                "2: server.keys[0].expires: has to be a date such as 2027-01-31"),
+    "a hash of other letters": (SIM + "server: {keys: [{name: a, key_sha256: " + "xy" * 32 + "}]}",
+                                "2: server.keys[0].key_sha256: has to be 64 hexadecimal digits: `orchestrator key new` "
+                                "makes them"),
+    "a key of an empty name": (keys("{name: '', "), "2: server.keys[0].name: " + NAMED),
+    "a key's name with a slash": (keys("{name: a/b, "), "2: server.keys[0].name: " + NAMED),
+    "a key of two users": (keys("{name: a, user: 'a:b', "), "2: server.keys[0].user: has to have 1 to 100 characters, and "
+                           "among them no space, ':' or '/'"),
+    "a star within": (keys("{name: a, models: ['a*b'], "), "2: server.keys[0].models[0]: " + PATTERN),
+    "two stars in a pattern": (keys("{name: a, models: [x, '*b*'], "), "2: server.keys[0].models[1]: " + PATTERN),
+    "an empty pattern": (keys("{name: a, models: [''], "), "2: server.keys[0].models[0]: " + PATTERN),
+    "half a request a minute": (keys("{name: a, requests_per_minute: 0.5, "),
+                                "2: server.keys[0].requests_per_minute: has to be at least 1.0"),
+    "two keys of one name": (keys("{name: a, ", "{name: a, "), "2: server.keys[1].name: is the name of server.keys[0], too; "
+                             "limits and spend go by names"),
     "keys as text": (SIM + "server: {keys: x}", "2: server.keys: has to be a list"),
     "percent over all": (SIM + "rollout: {percent: 101}", "2: rollout.percent: has to be at most 100.0"),
+    "a time below zero": (SIM + "cache: {ttl_s: -1}", "2: cache.ttl_s: has to be at least 0.0"),
+    "a cache of words": (SIM + "cache: {max_mb: much}", "2: cache.max_mb: has to be a number"),
+    "a tier's cache of nothing": (tier("{models: [sim/a], cache: {}}"), "3: tiers.t.cache: has to be {ttl_s: SECONDS}"),
+    "a tier's cache for ever": (tier("{models: [sim/a], cache: {ttl_s: .inf}}"),
+                                "3: tiers.t.cache.ttl_s: has to be seconds, from 0 to 31,536,000"),
     "a list that is text": (SIM + "rollout: {allow: john}", "2: rollout.allow: has to be a list"),
     "half a price": (SIM + "pricing: {overrides: {a/b: {input_per_mtok_usd: 1}}}",
                      "2: pricing.overrides.a/b.output_per_mtok_usd: is missing"),
@@ -154,7 +180,8 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "an experiment over no tier": (SIM + "users: {john: {experiments: {a: ['tier:a']}}}",
                                    "2: users.john.experiments.a[0]: there is no tier 'tier:a'"),
     "a budget": (SIM + "users: {john: {experiments: {a: {models: [sim/a], budget_usd: 1}}}}",
-                 "2: users.john.experiments.a.budget_usd: 'budget_usd' is not available yet"),
+                 "2: users.john.experiments.a.budget_usd: needs a `ledger:` in the configuration: there is nobody "
+                 "to keep account of what is spent"),
     "too many experiments": (SIM + "users: {john: {experiments: {" + ", ".join(f"e{i}: [sim/a]" for i in range(201)) + "}}}",
                              "2: users.john.experiments: may be 200 at most"),
     "an experiment of 65 models": (SIM + "tiers: {t: [" + "sim/a, " * 64 + "]}\n"
@@ -315,9 +342,7 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "weights in a list": (tier("{strategy: balance, models: [sim/a], weights: [1]}"),
                           "3: tiers.t.weights: has to be a mapping of members to numbers of at least 0"),
     "balance by luck": (tier("{strategy: balance, models: [sim/a], by: luck}"),
-                        "3: tiers.t.by: has to be latency, in_flight or weight"),
-    "balance by cost": (tier("{strategy: balance, models: [sim/a], by: cost}"),
-                        "3: tiers.t.by: 'cost' is not available yet"),
+                        "3: tiers.t.by: has to be latency, cost, in_flight or weight"),
     "too much to explore": (tier("{strategy: balance, models: [sim/a], explore: 2}"),
                             "3: tiers.t.explore: has to be a share between 0 and 1"),
     "no such resume": (tier("{models: [sim/a], resume: 3}"), "3: tiers.t.resume: has to be auto or off"),
@@ -554,3 +579,19 @@ def test_a_ledgers_database(file: Path) -> None:
     asked = read(file, SIM + f"ledger: {{url: '{away}', required: true, retention_days: 7}}")
     assert Ledger(away, 7, required=True) == asked.ledger
     assert "secret" not in repr(asked)
+
+
+def test_keys_of_callers(file: Path) -> None:
+    """Read, with hashes in lower case and days as days; two of one hash are a mistake that repeats neither."""
+    config = read(
+        file, SIM + f"server: {{keys: [{{name: ada, key_sha256: {'AB' * 32}, expires: 2027-01-01, admin: true}}]}}"
+    )
+    expected = CallerKey("ada", "ab" * 32, expires=date(2027, 1, 1), admin=True)
+    assert (expected,) == config.callers
+    assert "abab" not in repr(config)
+    assert Caller("ada", admin=True) == expected.caller
+    with pytest.raises(ConfigError) as wrong:
+        read(file, SIM + "server: {keys: [" + ", ".join(f"{{name: {n}, key_sha256: {'ab' * 32}}}" for n in "ab") + "]}")
+    problem = "server.keys[1].key_sha256: is that of server.keys[0], too; each caller has a key of its own"
+    assert (f"{file}:2: {problem}",) == wrong.value.problems
+    assert () == read(file, SIM + "server: {keys: }").callers

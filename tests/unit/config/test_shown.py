@@ -30,14 +30,17 @@ def test_it_is_json_without_keys() -> None:
                 "url": "postgresql://ada:secret@db:5433/ledger?password=secret",
                 "alerts": {"webhook": "https://bot:secret@hooks.example/T0/secret"},
             },
+            "server": {"keys": [{"name": "ci", "key_sha256": "c0ffee01" * 8, "expires": "2027-01-31"}]},
         },
         env,
     )
     text = orjson.dumps(shown(config)).decode()
     assert "secret" not in text
     assert "k-one" not in text
+    assert "c0ffee" not in text
     found = orjson.loads(text)
     assert (1, 2) == (found["providers"]["openai"]["accounts"], found["providers"]["two"]["accounts"])
+    assert [("ci", "2027-01-31")] == [(row["name"], row["expires"]) for row in found["callers"]]
     assert {"percent": 5.0, "allow": ["ada"], "deny": [], "seed": ""} == found["rollout"]
     assert "postgresql://ada:***@db:5433/ledger?***" == found["ledger"]["url"]
     assert "https://hooks.example/***" == found["ledger"]["alerts"]["webhook"]

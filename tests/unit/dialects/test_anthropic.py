@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from orchestrator.config.settings import ModelOptions
 from orchestrator.dialects.anthropic import Anthropic
 from orchestrator.dialects.base import HttpCall
-from orchestrator.types import Chunk, Failure, FailureKind, Finish, Piece, Reply, Request
+from orchestrator.types import Chunk, Failure, FailureKind, Finish, Piece, Reply, Request, Usage
 
 DIALECT = Anthropic()
 HI: dict[str, Any] = {"role": "user", "content": "hi"}
@@ -425,3 +425,12 @@ def test_how_much_is_asked_for_where_nobody_says(model: str, options: ModelOptio
     call = DIALECT.encode(Request({"messages": [HI]}), model, options)
     assert isinstance(call, HttpCall)
     assert expected == orjson.loads(call.content)["max_tokens"]
+
+
+def test_what_a_stream_has_used_before_its_end() -> None:
+    """The input that its first event says, with what was read from a cache and written to one, and for how long."""
+    usage = {**USAGE, "cache_creation_input_tokens": 9, "cache_creation": {"ephemeral_1h_input_tokens": 4}}
+    start = {**START, "message": {**START["message"], "usage": usage}}
+    decoders = [DIALECT.decoder(Request({}), "m", "text/event-stream") for _ in range(2)]
+    decoders[1].feed(wire([start]))
+    assert [None, Usage(22, 5, 3, 0, None, 9, 4)] == [decoder.used for decoder in decoders]

@@ -85,7 +85,7 @@ def ended(
         "cost_usd": cost_usd,
         **report,
     }
-    return Ended(Asked(ask, route, Config({}, {}), AT_S), outcome, told, 1.5, None, {"tier:trial": "ok"}, text)
+    return Ended(Asked(ask, route, Config({}, {}), AT_S), outcome, told, 1.5, None, {"tier:trial": "ok"}, text=text)
 
 
 def entry(cost_usd: float | None = 5e-8, outcome: str = "ok", **fields: Any) -> Json:

@@ -27,11 +27,11 @@ class Counting(Store):
     transactions: int = 0
     problem: LedgerFailed | None = None
 
-    def write_all(self, batches: Sequence[Batch], at_s: float | None = None) -> None:
+    def write_all(self, batches: Sequence[Batch], at_s: float | None = None) -> tuple[bool, ...]:
         self.transactions += 1
         if self.problem is not None:
             raise self.problem
-        super().write_all(batches, at_s)
+        return super().write_all(batches, at_s)
 
     def rows(self) -> int:
         """Requests."""

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from orchestrator.counters import Counters
+from orchestrator.counters import LOST, Counters
 from orchestrator.errors import Denied, LedgerFailed
 from orchestrator.ledger import recorder as module
 from orchestrator.ledger.recorder import Recorder
@@ -154,7 +154,7 @@ async def test_memory_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
         for n in range(9):
             recorder.ended(ended(user=f"u{n}"))
             recorder.check()
-        assert (5, 4) == (recorder.state()["buffered"], counters.lost)
+        assert (5, 4) == (recorder.state()["buffered"], counters.counted(LOST))
         ledger.problem = None
     assert ["under way", "u0", "u1", "u2", "u3", "u4"] == ledger.users
     said = errors(caplog)

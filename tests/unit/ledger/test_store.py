@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, func, inspect, select, text
 from orchestrator.errors import LedgerFailed
 from orchestrator.ledger import tables
 from orchestrator.ledger.records import Batch, KeyRow
-from orchestrator.ledger.store import Store
+from orchestrator.ledger.store import Balance, Store
 from tests.postgres import PASSWORD, Postgres
 from tests.unit.ledger.making import AT_S, attempt, request
 
@@ -82,12 +82,28 @@ def test_a_batch_is_written_whole_or_not_at_all(store: Store) -> None:
 
 
 def test_leases(store: Store) -> None:
-    """What is granted adds up; what is spent or given back beyond a lease leaves nothing of it, and is spent all the same."""
+    """What is granted adds up; what is spent or given back beyond a lease leaves it overdrawn, and is spent all the same."""
     store.grant([("a", "x", 10), ("a", "x", 5), ("b", "x", 7), ("b", "y", 1)])
     assert ({}, {("a", "x"): 15, ("b", "x"): 7, ("b", "y"): 1}) == store.balances()
     store.write(Batch("a", 1, (), {"x": 20}))
     store.write(Batch("b", 1, (), {"y": 1, "x": 2}, {"x": 3}))
-    assert ({"x": 22, "y": 1}, {("b", "x"): 2}) == store.balances()
+    assert ({"x": 22, "y": 1}, {("a", "x"): -5, ("b", "x"): 2}) == store.balances()
+
+
+def test_no_more_is_leased_than_there_is(store: Store) -> None:
+    """Also where another process leases out of the same database: then nothing is changed, and how it stands is said."""
+    store.grant([("a", "x", 10), ("a", "y", 10)])
+    store.write(Batch("a", 1, (), {"x": 4}))
+    assert {"x": Balance(4, {"a": 6})} == store.grant([("b", "x", 11), ("b", "y", 1)], None, {"x": 20, "y": 20})
+    assert ({"x": 4}, {("a", "x"): 6, ("a", "y"): 10}) == store.balances()
+    assert {} == store.grant([("b", "x", 12), ("a", "x", -2)], None, {"x": 20})
+    assert {"new": Balance(0, {})} == store.grant([("b", "new", 2)], None, {"new": 1})
+
+
+def test_an_alert_is_noted_once(store: Store) -> None:
+    """Whoever notes it second is told so."""
+    assert [True, False, True] == [store.note_alert("x", threshold) for threshold in (0.5, 0.5, 0.9)]
+    assert [("x", 0.5), ("x", 0.9)] == sorted(store.alerts())
 
 
 def test_what_a_dead_writer_had_leased_is_spent(store: Store) -> None:
@@ -205,7 +221,7 @@ def test_a_newer_schema_is_refused(ledger_url: str) -> None:
         with store.engine.begin() as connection:
             connection.execute(text("UPDATE meta SET value = 99 WHERE name = 'schema'"))
     with closing(Store(ledger_url)) as store:
-        with pytest.raises(LedgerFailed, match=r"version 99, and this program knows 2: a newer one has been here"):
+        with pytest.raises(LedgerFailed, match=r"version 99, and this program knows 3: a newer one has been here"):
             store.write(Batch("w", 2, (request("w-2"),)))
         assert PASSWORD not in store.name
 
