@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from urllib.parse import unquote
 
-from orchestrator.config.callers import read_caller
-from orchestrator.config.document import Document, TooManyProblems
 from orchestrator.config.settings import CallerKey
 from orchestrator.errors import LedgerFailed
 from orchestrator.keyring import Keyring, shown
@@ -70,6 +68,10 @@ async def _make(keyring: Keyring, callers: tuple[CallerKey, ...], body: bytes) -
 
 def _read(data: Json) -> CallerKey:
     """Raises Refused (400) with what is wrong."""
+    # pydantic and YAML: for whoever makes a key, not for all who answer requests.
+    from orchestrator.config.callers import read_caller
+    from orchestrator.config.document import Document, TooManyProblems
+
     document = Document("request", {}, lambda _: False, variables=False)
     wanted: CallerKey | None = None
     with suppress(TooManyProblems):  # they are there, and one is enough
