@@ -20,7 +20,8 @@ from actors.app import NAME
 from actors.cluster import joined
 from orchestrator.asks import Answer, Ask, Sink
 from orchestrator.callers import Caller
-from orchestrator.config.settings import CallerKey, Rollout, Server
+from orchestrator.config.operations import CallerKey
+from orchestrator.config.settings import Rollout, Server
 from orchestrator.errors import CallFailed, NoApplication, OrchestratorError
 from orchestrator.rollout import decide
 from orchestrator.types import Failure, FailureKind, Json

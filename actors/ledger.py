@@ -21,8 +21,8 @@ from actors.pool import detached
 from orchestrator.budgets.accounts import Answer as LeaseAnswer
 from orchestrator.budgets.accounts import Ask
 from orchestrator.config.ledger import without_password
-from orchestrator.config.settings import Alerts
-from orchestrator.config.settings import Ledger as Settings
+from orchestrator.config.operations import Alerts
+from orchestrator.config.operations import Ledger as Settings
 from orchestrator.errors import LedgerFailed
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.bookkeeper import Bookkeeper

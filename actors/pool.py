@@ -22,7 +22,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.relay import Address, Called, Relay, Ticketed
 from orchestrator import current, logs
-from orchestrator.config.settings import Logs, Provider, Replay, Simulate
+from orchestrator.config.operations import Logs
+from orchestrator.config.settings import Provider, Replay, Simulate
 from orchestrator.endpoint import Endpoint
 from orchestrator.simulate.server import Server
 from orchestrator.simulate.server import start as start_simulated

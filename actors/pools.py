@@ -14,7 +14,8 @@ from actors.pool import find_or_make
 from actors.relay import Address
 from actors.waiting import RayCalls
 from orchestrator.config.live import Snapshot
-from orchestrator.config.settings import Logs, Provider
+from orchestrator.config.operations import Logs
+from orchestrator.config.settings import Provider
 from orchestrator.types import Json
 
 ASK_S = 5.0

@@ -9,29 +9,24 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from orchestrator import current
-from orchestrator.accounting import Allowance, Allowing, Asked, Ended, Lasting, Observer
-from orchestrator.asks import Answer, Ask, Gone, Sink
-from orchestrator.cache.flights import Made
-from orchestrator.cache.kept import Origin, report_of_hit
-from orchestrator.cache.terms import Terms, Wanting
+from orchestrator.accounting import Allowance, Asked, Lasting
+from orchestrator.asks import Answer, Ask, Sink
+from orchestrator.cache.terms import Wanting
 from orchestrator.callers import Caller
-from orchestrator.config.settings import CallerKey, Config, Server, Strategy
+from orchestrator.config.operations import CallerKey
+from orchestrator.config.settings import Config, Server, Strategy
 from orchestrator.dialects.resume import SoFar
-from orchestrator.drive import Record, Run, Runtime, drive
-from orchestrator.errors import Denied, NotAllowed, UnknownSelector
-from orchestrator.logs import RequestLines
-from orchestrator.report import cost_of_call, report_of
+from orchestrator.drive import Record, Runtime
+from orchestrator.errors import NotAllowed, UnknownSelector
+from orchestrator.report import report_of
+from orchestrator.request import OneRequest
 from orchestrator.resilience.budget import Budget, Turns
 from orchestrator.resilience.latency import Quantiles
 from orchestrator.rollout import decide
 from orchestrator.routes import Candidate, Route
 from orchestrator.selectors import Selectors
-from orchestrator.strategies import plan
-from orchestrator.tracing import Trace
-from orchestrator.types import Failure, FailureKind, Finish, Json, Opened, Reply
-from orchestrator.world import RequestWorld
+from orchestrator.types import Failure, Json, Opened
 
-REQUEST_LINES = RequestLines()
 HEDGE_FLOOR_PER_S = 0.1
 """Hedges a second that a quiet tier may make beyond its share."""
 
@@ -70,9 +65,9 @@ class Coordinator:
         self.lasting = lasting or Lasting()
         self.lasting.telemetry.configure(config.telemetry)
         self.scores = self.lasting.scores
-        self._runtime = runtime
+        self.runtime = runtime
         self._pools = pools
-        self._clock = clock
+        self.clock = clock
         self._selectors = Selectors(config)
         self._wanting = Wanting(config)
         self.lasting.cache.store.bound(int(config.cache.max_mb * 1_000_000))
@@ -121,126 +116,13 @@ class Coordinator:
     async def _run(self, ask: Ask, sink: Sink | None) -> Answer:
         trace = self.lasting.telemetry.begin(ask, self.config)
         with self.hold(), current.request(ask.request_id, b"" if trace is None else trace.context):
-            return await self._answer(ask, sink, trace)
+            route = self._selectors.resolve(ask.selector, ask.override, ask.user, ask.caller)
+            asked = Asked(ask, route, self.config, time.time(), trace)
+            return await OneRequest(self, asked, sink).answer(self._wanting.of(asked))
 
-    async def _answer(self, ask: Ask, sink: Sink | None, trace: Trace | None) -> Answer:
-        route = self._selectors.resolve(ask.selector, ask.override, ask.user, ask.caller)
-        asked = Asked(ask, route, self.config, time.time(), trace)
-        began_s = self._clock()
-        terms = self._wanting.of(asked)
-        limits = await self._allowed(asked, self.lasting.limiting)
-        if terms is not None:
-            return await self._cached(asked, sink, began_s, limits, terms)
-        return (await self._called(asked, sink, began_s, limits)).answer
-
-    async def _cached(
-        self, asked: Asked, sink: Sink | None, began_s: float, limits: Sequence[Allowance], terms: Terms
-    ) -> Answer:
-        """An answer that may be another's, or become one."""
-        calling = False
-        timed = None if sink is None else _Timed(sink, self._clock)
-
-        async def call(into: Sink | None) -> Made:
-            nonlocal calling
-            calling = True  # from now on it is told of as a call, also where its caller leaves and others wait for it
-            with self.hold():
-                return await self._called(asked, into, began_s, limits, {"cache": "miss"})
-
-        def tell(made: Made) -> None:
-            if not calling:
-                opened_s = None if timed is None or timed.opened_s is None else timed.opened_s - began_s
-                seconds, (answer, outcomes) = self._clock() - began_s, made
-                self._tell(Ended(asked, answer.outcome, answer.report, seconds, opened_s, outcomes), limits)
-
-        try:
-            made = await self.lasting.cache.answer(asked.ask, terms, timed, call)
-        except (asyncio.CancelledError, Gone):
-            left, strategy = Failure(FailureKind.CANCELLED, "the caller left"), asked.route.strategy.name
-            tell(Made(Answer(left, report_of_hit(asked.ask, Origin(strategy), "miss"), strategy), {}))
-            raise
-        except BaseException:
-            if not calling:
-                _give_back(limits)
-            raise
-        tell(made)
-        return made.answer
-
-    async def _called(
-        self,
-        asked: Asked,
-        sink: Sink | None,
-        began_s: float,
-        limits: Sequence[Allowance],
-        beside: Mapping[str, Any] = {},
-    ) -> Made:
-        """An answer by calls of its own. `beside`: what its report says, too."""
-        ask, route = asked.ask, asked.route
-        try:
-            allowances = [*limits, *await self._allowed(asked, self.lasting.allowing)]
-        except BaseException:
-            _give_back(limits)
-            raise
-        world = RequestWorld(self, self._clock, ask)
-        keep = self.config.ledger is not None and self.config.ledger.store_text
-        reporting = None if sink is None else _Reporting(sink, ask, route, world.arms, beside, self._clock, keep=keep)
-        records: list[Record] = []
-        run: Run | None = None
-        outcome: Reply | Finish | Failure = Failure(FailureKind.INTERNAL, "it failed unexpectedly")
-        try:
-            run = await drive(
-                plan(route, ask.request, world),
-                tuple(route.leaves()),
-                self._runtime,
-                sink=reporting,
-                clock=self._clock,
-                records=records,
-            )
-            outcome = run.outcome
-        except (asyncio.CancelledError, Gone):
-            outcome = Failure(FailureKind.CANCELLED, "the caller left")
-            raise
-        finally:
-            world.end()
-            self._learn(records)
-            winner = None if run is None else run.winner
-            report = {**report_of(ask, route, records, winner, world.arms, self.config.prices), **beside}
-            if run is not None and run.consensus is not None:
-                report["consensus"] = run.consensus
-            opened_s = None if reporting is None or reporting.opened_s is None else reporting.opened_s - began_s
-            text = None if reporting is None else reporting.text()
-            seconds = self._clock() - began_s
-            ended = Ended(asked, outcome, report, seconds, opened_s, world.outcomes, records, text)
-            self._tell(ended, allowances)
-        model = outcome.model if isinstance(outcome, Reply | Finish) else None
-        cost_usd = None if run.call is None else cost_of_call(report, records, run.call)
-        provider = winner.provider if winner else None
-        return Made(Answer(outcome, report, route.strategy.name, provider, model, cost_usd), world.outcomes)
-
-    async def _allowed(self, asked: Asked, asking: Sequence[Allowing]) -> list[Allowance]:
-        """What the request may spend, by everybody who has a say. Raises Denied."""
-        allowances: list[Allowance] = []
-        try:
-            for allowing in asking:
-                allowance = await allowing.allow(asked)
-                allowances += () if allowance is None else (allowance,)
-        except BaseException as refused:
-            _give_back(allowances)
-            if isinstance(refused, Denied):
-                self.lasting.counters.count("orchestrator_refused_total", {"code": refused.code})
-            raise
-        return allowances
-
-    def _tell(self, ended: Ended, allowances: Sequence[Allowance]) -> None:
-        for allowance in allowances:
-            allowance.settle(ended)
-        lasting = self.lasting
-        told: tuple[Observer, ...] = (lasting.counters, lasting.telemetry, REQUEST_LINES, *lasting.observers)
-        for observer in told:
-            observer.ended(ended)
-
-    def _learn(self, records: Sequence[Record]) -> None:
+    def learn(self, records: Sequence[Record]) -> None:
         """What the calls of one request say of their candidates; one that was cancelled says nothing."""
-        now_s = self._clock()
+        now_s = self.clock()
         for record in records:
             outcome, name = record.outcome, str(record.candidate)
             if isinstance(outcome, Failure):
@@ -252,7 +134,7 @@ class Coordinator:
 
     def quantiles(self, candidate: Candidate, *, stream: bool) -> Quantiles | None:
         """How long a candidate takes, as far as its pool has told."""
-        return self._runtime.quantiles(candidate, stream=stream)
+        return self.runtime.quantiles(candidate, stream=stream)
 
     def turns(self, route: Route) -> Turns:
         """The hedge budget of a tier. What requests choose by themselves (no selector) shares one of the default share:
@@ -260,7 +142,7 @@ class Coordinator:
         turns = self._budgets.get(route.selector)
         if turns is None:
             share = route.strategy.extra_calls if route.selector else Strategy().extra_calls
-            budget = Budget(share, self._clock(), floor_per_s=HEDGE_FLOOR_PER_S)
+            budget = Budget(share, self.clock(), floor_per_s=HEDGE_FLOOR_PER_S)
             turns = self._budgets[route.selector] = Turns(budget)
         return turns
 
@@ -313,7 +195,7 @@ class _Reporting:
     ) -> None:
         self.opened_s: float | None = None
         """When the first token came, by the clock."""
-        self._clock = clock
+        self.clock = clock
         self._sink = sink
         self._ask = ask
         self._route = route
@@ -333,7 +215,7 @@ class _Reporting:
         await self._sink.send(chunks)
 
     async def open(self, candidate: Candidate, opened: Opened, records: Sequence[Record]) -> None:
-        self.opened_s = self._clock()
+        self.opened_s = self.clock()
         report = {**report_of(self._ask, self._route, records, candidate, self._arms), **self._beside}
         await self._sink.open(candidate.provider, opened.model, self._route.strategy.name, report)
 
@@ -345,10 +227,10 @@ class _Timed:
         self.opened_s: float | None = None
         self.send = sink.send
         self._sink = sink
-        self._clock = clock
+        self.clock = clock
 
     async def open(self, provider: str, model: str, strategy: str, report: Json) -> None:
-        self.opened_s = self._clock()
+        self.opened_s = self.clock()
         await self._sink.open(provider, model, strategy, report)
 
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.accounting import Lasting
-from orchestrator.config.settings import Config, Ledger, Provider
+from orchestrator.config.operations import Ledger
+from orchestrator.config.settings import Config, Provider
 from orchestrator.coordinator import Coordinator
 from orchestrator.endpoint import Endpoint
 from orchestrator.errors import ConfigError

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from orchestrator.callers import Caller
-from orchestrator.config.settings import CallerKey
+from orchestrator.config.operations import CallerKey
 from orchestrator.errors import LedgerFailed
 from orchestrator.ledger.records import KeyRow
 from orchestrator.types import Json

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from orchestrator.config.settings import Logs
+from orchestrator.config.operations import Logs
 from orchestrator.current import REQUEST_ID
 from orchestrator.types import Json
 from orchestrator.world import outcome_of

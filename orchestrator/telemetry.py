@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from orchestrator.config import settings
+from orchestrator.config import operations
 from orchestrator.config.settings import Config
 from orchestrator.tracing import Trace, attempt_id, begin, of_call
 from orchestrator.types import Failure, FailureKind, Finish, Json, Reply, Request, Usage
@@ -56,10 +56,10 @@ class Telemetry:
     """The spans of one process. Off until it is configured; an `orchestrator.accounting.Observer`."""
 
     def __init__(self) -> None:
-        self._settings: settings.Telemetry | None = None
+        self._settings: operations.Telemetry | None = None
         self._out: _Out | None = None
 
-    def configure(self, wanted: settings.Telemetry) -> None:
+    def configure(self, wanted: operations.Telemetry) -> None:
         """Goes on by these settings. The first time that there is an endpoint, the SDK is imported: 0.3 s."""
         if wanted == self._settings:
             return
@@ -100,7 +100,7 @@ class Telemetry:
 class _Out:
     """OpenTelemetry's batching processor and exporter."""
 
-    def __init__(self, wanted: settings.Telemetry) -> None:
+    def __init__(self, wanted: operations.Telemetry) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace.export import BatchSpanProcessor

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import orjson
 
 from orchestrator.budgets.payments import named
-from orchestrator.config import settings
+from orchestrator.config import operations, settings
 from orchestrator.errors import LedgerFailed
 from orchestrator.money import usd_of
 from orchestrator.transport import Transport, TransportError
@@ -46,7 +46,7 @@ Note = Callable[[str, float], Awaitable[bool]]
 class Alerts:
     """All of them, beside the accounts. Belongs to one event loop."""
 
-    def __init__(self, rules: settings.Alerts, note: Note, transport: Transport | None = None) -> None:
+    def __init__(self, rules: operations.Alerts, note: Note, transport: Transport | None = None) -> None:
         self.rules = rules
         """May be replaced."""
         self._note = note

@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from orchestrator.accounting import Asked
-from orchestrator.config.settings import Budgets, Config
+from orchestrator.config.operations import Budgets
+from orchestrator.config.settings import Config
 from orchestrator.money import units_of, usd_of
 from orchestrator.routes import Route
 from orchestrator.types import Json

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.config.document import Document, Path
+from orchestrator.config.operations import CallerKey
 from orchestrator.config.sections import read_section
-from orchestrator.config.settings import CallerKey
 
 _NAME = re.compile(r"[^\s/]{1,100}")
 _HASH = re.compile(r"[0-9a-fA-F]{64}")

@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from orchestrator.config.document import Document
+from orchestrator.config.operations import Ledger
 from orchestrator.config.sections import read_section
-from orchestrator.config.settings import Ledger
 
 _SQLITE = "sqlite:///"
 _FORMS = "has to be `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/DATABASE` (in a password, `/` is written %2F)"

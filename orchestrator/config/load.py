@@ -17,21 +17,11 @@ from orchestrator.config.aliases import read_aliases
 from orchestrator.config.callers import read_callers
 from orchestrator.config.document import MAX_BYTES, Document, TooManyProblems, near
 from orchestrator.config.ledger import read_ledger
+from orchestrator.config.operations import Budgets, Cache, CallerKey, Logs, Telemetry
 from orchestrator.config.pricing import read_prices
 from orchestrator.config.provider import PROBE_S, Unavailable, read_provider
 from orchestrator.config.sections import read_section
-from orchestrator.config.settings import (
-    Budgets,
-    Cache,
-    CallerKey,
-    Config,
-    Logs,
-    Provider,
-    Rollout,
-    Server,
-    Telemetry,
-    Tier,
-)
+from orchestrator.config.settings import Config, Provider, Rollout, Server, Tier
 from orchestrator.config.tiers import Given, Tiers
 from orchestrator.config.users import NEEDS_LEDGER, Folder, Loaded, read_user, with_users
 from orchestrator.errors import ConfigError

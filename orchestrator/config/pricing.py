@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.document import Document, near
+from orchestrator.config.operations import PriceOverride, Pricing
 from orchestrator.config.sections import read_section
-from orchestrator.config.settings import PriceOverride, Pricing, Provider
+from orchestrator.config.settings import Provider
 from orchestrator.pricing import cache
 from orchestrator.pricing.book import Prices
 from orchestrator.pricing.price import Price

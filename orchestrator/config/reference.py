@@ -17,7 +17,7 @@ from textwrap import dedent
 from typing import Any
 
 from orchestrator.abilities import ABILITIES, SOURCES
-from orchestrator.config import schema, settings
+from orchestrator.config import operations, schema, settings
 from orchestrator.config.strategy import PLANNED
 from orchestrator.config.tiers import OF_ALL, OF_STRATEGY
 from orchestrator.providers import PRESETS
@@ -247,16 +247,16 @@ def page() -> str:
     parts.append(_section("users: NAME:", schema.User))
     parts.append(_section("users: NAME: experiments: NAME:", schema.Experiment))
     parts.append(_section("rollout:", settings.Rollout))
-    parts.append(_section("pricing:", settings.Pricing))
-    parts.append(_section("pricing: overrides: SELECTOR:", settings.PriceOverride))
-    parts.append(_section("ledger:", settings.Ledger))
-    parts.append(_section("ledger: alerts:", settings.Alerts))
-    parts.append(_section("budgets:", settings.Budgets))
-    parts.append(_section("cache:", settings.Cache))
+    parts.append(_section("pricing:", operations.Pricing))
+    parts.append(_section("pricing: overrides: SELECTOR:", operations.PriceOverride))
+    parts.append(_section("ledger:", operations.Ledger))
+    parts.append(_section("ledger: alerts:", operations.Alerts))
+    parts.append(_section("budgets:", operations.Budgets))
+    parts.append(_section("cache:", operations.Cache))
     parts.append(_section("server:", settings.Server))
-    parts.append(_section("server: keys:", settings.CallerKey))
-    parts.append(_section("logs:", settings.Logs))
-    parts.append(_section("telemetry:", settings.Telemetry))
+    parts.append(_section("server: keys:", operations.CallerKey))
+    parts.append(_section("logs:", operations.Logs))
+    parts.append(_section("telemetry:", operations.Telemetry))
     return "".join(parts)
 
 

@@ -12,7 +12,8 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from orchestrator.config.settings import STRICT, Extract, Seconds
+from orchestrator.config.scalars import STRICT, Seconds
+from orchestrator.config.settings import Extract
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 from orchestrator.budgets.accounts import Answer, Ask
 from orchestrator.budgets.alerts import Alerts
 from orchestrator.budgets.lending import Balances, Lending
-from orchestrator.config import settings
-from orchestrator.config.settings import Ledger
+from orchestrator.config import operations
+from orchestrator.config.operations import Ledger
 from orchestrator.errors import LedgerFailed
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.records import Batch, KeyRow, Posted
@@ -52,7 +52,7 @@ class Bookkeeper:
         store: Store,
         retention_days: int,
         *,
-        alerts: settings.Alerts | None = None,
+        alerts: operations.Alerts | None = None,
         forfeited: Callable[[str, Mapping[str, int]], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -68,7 +68,7 @@ class Bookkeeper:
         self._heard: dict[str, float] = {}
         """Writer -> when it was last heard of."""
         self._forfeited = forfeited
-        self.alerts = Alerts(alerts or settings.Alerts(), partial(self.writing, store.note_alert))
+        self.alerts = Alerts(alerts or operations.Alerts(), partial(self.writing, store.note_alert))
         self._lending = Lending(self._grant)
         self._restoring = asyncio.Lock()
         self._restored = False

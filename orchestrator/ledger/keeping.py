@@ -10,7 +10,7 @@ from orchestrator.accounting import Allowance, Asked, Ended, Lasting
 from orchestrator.budgets.accounts import Answer, Ask
 from orchestrator.budgets.payments import shown
 from orchestrator.budgets.purse import Purse
-from orchestrator.config.settings import Ledger
+from orchestrator.config.operations import Ledger
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.recorder import Recorder
 from orchestrator.ledger.records import Batch, KeyRow, Posted

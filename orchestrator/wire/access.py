@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, cast, get_args
 
 from orchestrator.callers import Caller
-from orchestrator.config.settings import CallerKey
+from orchestrator.config.operations import CallerKey
 from orchestrator.errors import LedgerFailed
 from orchestrator.keyring import Keyring, Known, known
 from orchestrator.wire.callers import away

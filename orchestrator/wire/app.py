@@ -17,7 +17,8 @@ from uuid import uuid4
 from orchestrator import current
 from orchestrator.asks import Answer, Ask, Gone, Reloaded, Sink
 from orchestrator.callers import Caller
-from orchestrator.config.settings import CallerKey, Server
+from orchestrator.config.operations import CallerKey
+from orchestrator.config.settings import Server
 from orchestrator.counters import Counters
 from orchestrator.errors import BadChoice, Denied, NotAllowed, UnknownSelector
 from orchestrator.ledger.asking import Asking

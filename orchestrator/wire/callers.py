@@ -5,9 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from urllib.parse import unquote
 
-from orchestrator.config.callers import read_caller
-from orchestrator.config.document import Document, TooManyProblems
-from orchestrator.config.settings import CallerKey
+from orchestrator.config.operations import CallerKey
 from orchestrator.errors import LedgerFailed
 from orchestrator.keyring import Keyring, shown
 from orchestrator.keys import hash_of, make_key
@@ -70,6 +68,10 @@ async def _make(keyring: Keyring, callers: tuple[CallerKey, ...], body: bytes) -
 
 def _read(data: Json) -> CallerKey:
     """Raises Refused (400) with what is wrong."""
+    # pydantic and YAML: for those who make keys, and nobody else who answers requests.
+    from orchestrator.config.callers import read_caller
+    from orchestrator.config.document import Document, TooManyProblems
+
     document = Document("request", {}, lambda _: False, variables=False)
     wanted: CallerKey | None = None
     with suppress(TooManyProblems):  # they are there, and one is enough

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config.settings import CallerKey
+from orchestrator.config.operations import CallerKey
 from orchestrator.errors import LedgerFailed
 from orchestrator.keyring import FOLLOW_S, LOOKS_PER_S, Keyring, known
 from orchestrator.keys import PREFIX, hash_of, make_key

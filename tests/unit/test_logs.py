@@ -20,7 +20,7 @@ from actors.terminal import Terminal
 from orchestrator import current, logs
 from orchestrator.callers import Caller
 from orchestrator.config.load import load_mapping
-from orchestrator.config.settings import Logs
+from orchestrator.config.operations import Logs
 from orchestrator.types import Failure, FailureKind
 from tests.unit.test_counters import attempt, ended
 

@@ -12,7 +12,8 @@ import pytest
 
 from orchestrator import callers
 from orchestrator.asks import Answer, Ask, Reloaded, Sink
-from orchestrator.config.settings import CallerKey, Server
+from orchestrator.config.operations import CallerKey
+from orchestrator.config.settings import Server
 from orchestrator.counters import Counters
 from orchestrator.errors import BadChoice, NotAllowed, UnknownSelector
 from orchestrator.ledger.asking import Asking

@@ -40,14 +40,14 @@ async def budgets(stack: Stack) -> dict[str, Any]:
 
 
 async def test_a_budget_is_spent_to_its_end_and_not_beyond(serve: Serve, tmp_path: Path) -> None:
-    """120 requests at once of up to a cent over a budget of 0.40 USD: all that pass are paid for, and hardly a cent is
-    left."""
+    """120 requests at once of up to a cent over a budget of 0.40 USD: all that pass are paid for, and less is left than the
+    dearest of them would need."""
     stack = await serve(configured(tmp_path, users={"*": 0.4}, wait_s=60))
     answers = await asyncio.gather(*(spends(stack, 500 + 100 * (n % 15)) for n in range(120)))
     assert {200, 403} == {one.status_code for one in answers}
     assert {"budget_exceeded"} == {one.json()["error"]["code"] for one in answers if one.status_code == 403}
     spent = sum(one.json()["usage"]["cost"] for one in answers if one.status_code == 200)
-    assert 0.39 <= spent <= 0.4
+    assert 0.38 < spent <= 0.4
     row = (await budgets(stack))["user:ada"]
     for _ in range(100):
         if row["leased_usd"] == 0:

@@ -14,7 +14,7 @@ import pytest
 from orchestrator.accounting import Asked, Ended
 from orchestrator.asks import Ask
 from orchestrator.config.load import load_mapping
-from orchestrator.config.settings import Telemetry as Settings
+from orchestrator.config.operations import Telemetry as Settings
 from orchestrator.config.shown import shown
 from orchestrator.drive import Record
 from orchestrator.errors import ConfigError

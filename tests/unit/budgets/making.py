@@ -14,7 +14,8 @@ from orchestrator.budgets.accounts import Ask as Question
 from orchestrator.budgets.lending import Lending
 from orchestrator.budgets.purse import Purse
 from orchestrator.callers import Caller
-from orchestrator.config.settings import Budgets, Config, Provider, Retry, Strategy, Tier
+from orchestrator.config.operations import Budgets
+from orchestrator.config.settings import Config, Provider, Retry, Strategy, Tier
 from orchestrator.errors import LedgerFailed
 from orchestrator.pricing.book import Prices
 from orchestrator.pricing.price import Price

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from orchestrator.budgets.alerts import TRIES, Alerts
-from orchestrator.config import settings
+from orchestrator.config import operations, settings
 from orchestrator.errors import LedgerFailed
 from orchestrator.money import GRID
 from orchestrator.transport import Transport
@@ -51,7 +51,7 @@ class Hook:
 
 def alerts(book: Book, hook: Hook | None = None, thresholds: tuple[float, ...] = (0.5, 0.9)) -> Alerts:
     transport = Transport(settings.Connections(), settings.Timeouts(), httpx.MockTransport(hook or Hook()))
-    return Alerts(settings.Alerts(thresholds, SECRET if hook else None), book.note, transport)
+    return Alerts(operations.Alerts(thresholds, SECRET if hook else None), book.note, transport)
 
 
 async def _rest() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from orchestrator.budgets.payments import LONGEST, Payment, named, payments_of, shown
 from orchestrator.callers import Caller
-from orchestrator.config.settings import Budgets, Strategy, Tier
+from orchestrator.config.operations import Budgets
+from orchestrator.config.settings import Strategy, Tier
 from orchestrator.money import GRID
 from orchestrator.routes import Candidate, Route
 from tests.unit.budgets.making import asked, config

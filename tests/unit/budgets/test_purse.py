@@ -13,7 +13,8 @@ from orchestrator.budgets.accounts import Answer, Ask
 from orchestrator.budgets.lending import Lending
 from orchestrator.budgets.purse import SWEEP_S, Reserved
 from orchestrator.callers import Caller
-from orchestrator.config.settings import Budgets, Strategy, Tier
+from orchestrator.config.operations import Budgets
+from orchestrator.config.settings import Strategy, Tier
 from orchestrator.errors import Denied, LedgerFailed
 from orchestrator.money import GRID
 from tests.unit.budgets.making import Disk, Replica, asked, config, ended, row

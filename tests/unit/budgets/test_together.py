@@ -8,7 +8,7 @@ import random
 import pytest
 
 from orchestrator.budgets.lending import Lending
-from orchestrator.config.settings import Budgets
+from orchestrator.config.operations import Budgets
 from orchestrator.errors import Denied
 from orchestrator.money import GRID, usd_of
 from tests.unit.budgets.making import Disk, Replica, asked, config, ended, row

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.budgets.worst import JUDGING_TOKENS, worst_of
-from orchestrator.config.settings import Budgets, Config, ModelOptions, Provider, Retry, Strategy
+from orchestrator.config.operations import Budgets
+from orchestrator.config.settings import Config, ModelOptions, Provider, Retry, Strategy
 from orchestrator.pricing.book import Prices
 from orchestrator.pricing.cost import AROUND_TOKENS
 from orchestrator.pricing.price import Price

@@ -17,7 +17,7 @@ import pytest
 
 from orchestrator.cli import main
 from orchestrator.config.load import default_config, load
-from orchestrator.config.settings import CallerKey
+from orchestrator.config.operations import CallerKey
 from orchestrator.keys import hash_of
 from tests.upstream import completion, delta
 

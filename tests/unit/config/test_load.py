@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from orchestrator.callers import Caller
 from orchestrator.config.load import load, load_mapping
-from orchestrator.config.settings import CallerKey, Config, Latency, Ledger, Limits, Pool, Server, Strategy
+from orchestrator.config.operations import CallerKey, Ledger
+from orchestrator.config.settings import Config, Latency, Limits, Pool, Server, Strategy
 from orchestrator.errors import ConfigError
 
 SECRET = "sk-a-key-that-nobody-may-see"
@@ -111,7 +112,9 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "a line break in a key": ('"a\\nb": 1\n' + SIM, "1: a\ufffdb: unknown key"),
     # The root.
     "a near key": (SIM + "tier: {}", "2: tier: unknown key; did you mean 'tiers'?"),
-    "a section to come": (SIM + "ledger: {}", "2: ledger: 'ledger' is not available yet"),
+    "a budget of nobody's": (SIM + "server: {keys: [{name: a, key_sha256: " + "ab" * 32 + ", budget_usd: 1}]}",
+                             "2: server.keys[0].budget_usd: needs a `ledger:` in the configuration: there is nobody to keep "
+                             "account of what is spent"),
     "no providers": ("tiers: {}", "1: providers: is missing: name at least one provider, such as `sim: {simulate: {}}`"),
     "a short hash": (SIM + "server: {keys: [{name: a, key_sha256: abc}]}",
                      "2: server.keys[0].key_sha256: has to have 64 characters"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from orchestrator.config.settings import Ledger
+from orchestrator.config.operations import Ledger
 from orchestrator.errors import LedgerFailed
 from orchestrator.ledger import bookkeeper as module
 from orchestrator.ledger import tables

@@ -11,8 +11,8 @@ import pytest
 
 from orchestrator.budgets.accounts import Ask, Exhausted, Granted
 from orchestrator.budgets.purse import Purse
-from orchestrator.config import settings
-from orchestrator.config.settings import Budgets
+from orchestrator.config import operations
+from orchestrator.config.operations import Budgets
 from orchestrator.errors import Denied, LedgerFailed
 from orchestrator.ledger import bookkeeper as module
 from orchestrator.ledger.bookkeeper import Bookkeeper
@@ -121,7 +121,7 @@ async def test_what_a_dead_writer_had_leased_is_spent(ledger_url: str) -> None:
 
 async def test_alerts_are_given_once(ledger_url: str) -> None:
     """The acknowledgement says which, and a restart repeats none."""
-    rules = settings.Alerts((0.5, 0.9))
+    rules = operations.Alerts((0.5, 0.9))
     async with opened(ledger_url, alerts=rules) as books:
         await books.lease(ask("a", 1, 100), 0.0)
         assert () == (await books.post(Batch("a", 1, (), {X: 49}))).alerts

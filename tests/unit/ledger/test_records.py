@@ -15,7 +15,7 @@ from tests.unit.ledger.making import AT_S, attempt, ended, entry, request
 def test_an_answer() -> None:
     """All that the report and the caller say of it; costs in steps of the grid."""
     told = ended(
-        entry(None, "server_error", status=500, input_tokens=None, output_tokens=None),
+        entry(0.0, "server_error", status=500, input_tokens=None, output_tokens=None),
         entry(2e-7, "cancelled", cost_is_estimate=True, model="a/b"),
         entry(3e-7),
         caller=Caller("lab"),
@@ -33,7 +33,7 @@ def test_an_answer() -> None:
         record.cost_units, record.known_units, record.estimated_units, record.unknown, record.input_tokens,
         record.output_tokens,
     )  # fmt: skip
-    assert [(500, "server_error", None, False), (200, "cancelled", 2_000, False), (200, "ok", 3_000, False)] == [
+    assert [(500, "server_error", 0, False), (200, "cancelled", 2_000, False), (200, "ok", 3_000, False)] == [
         (one.status, one.outcome, one.cost_units, one.unknown) for one in record.attempts
     ]
     assert [("tier:trial", "new", "ok"), ("tier:other", "x", "cancelled")] == [*map(tuple, record.arms)]
@@ -47,10 +47,10 @@ def test_a_cost_that_is_not_known() -> None:
 
 
 def test_what_cost_nothing_is_no_unknown() -> None:
-    """Nobody was asked, or whoever was refused: there is no winner and no cost, and nothing that could be known."""
+    """Nobody was asked, or whoever was refused: there is no winner, the cost is 0, and that is known."""
     failure = Failure(FailureKind.ALL_FAILED, "nobody")
-    record = record_of("w-1", note(ended(entry(None, "unreachable"), outcome=failure, cost_usd=None, winner=None)))
-    assert ("all_candidates_failed", None, None, None, 0, False) == (
+    record = record_of("w-1", note(ended(entry(0.0, "unreachable"), outcome=failure, cost_usd=0.0, winner=None)))
+    assert ("all_candidates_failed", None, None, 0, 0, False) == (
         record.outcome, record.provider, record.model, record.cost_units, record.known_units, record.unknown,
     )  # fmt: skip
 

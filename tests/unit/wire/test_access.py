@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config.settings import CallerKey
+from orchestrator.config.operations import CallerKey
 from orchestrator.wire.access import CLOSED, Access, keyless_of
 from orchestrator.wire.http import Refused, duration
 
