@@ -20,6 +20,7 @@ class Served:
     """A running endpoint. `mark` is borne by every process of its cluster."""
 
     def __init__(self, config: Path | str, *arguments: str) -> None:
+        self.config = Path(config)
         self.port = free_port()
         command = [sys.executable, "-m", "orchestrator.cli", "serve", "--config", str(config), "--port", str(self.port)]
         self.process = subprocess.Popen(

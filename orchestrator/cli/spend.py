@@ -96,14 +96,14 @@ def _table(found: dict[str, Any]) -> None:
     names = [_name(row, by) for row in rows]
     width = max(len(by) + 2, *map(len, names)) + 2
     head = f"{by:<{width}}{'requests':>10}{'attempts':>10}{'errors':>8}{'tokens':>12}{'cost USD':>16}"
-    print(head + f"{'unknown':>9}{'mean s':>9}" + (f"{'success, 95 %':>24}{'mean cost USD, 95 %':>36}" if arms else ""))
+    print(head + f"{'unknown':>9}{'mean s':>9}" + (f"{'success, 95 %':>26}{'mean cost USD, 95 %':>40}" if arms else ""))
     for name, row in zip(names, rows, strict=True):
         tokens = row["input_tokens"] + row["output_tokens"]
         mean = "-" if row["mean_latency_s"] is None else f"{row['mean_latency_s']:.3f}"
         line = f"{name:<{width}}{row['requests']:>10}{row['attempts']:>10}{row['errors']:>8}{tokens:>12}"
         line += f"{row['cost_usd']:>16.8f}{row['unknown_cost']:>9}{mean:>9}"
         if arms and "success_rate" in row:
-            line += f"{_around(row, 'success_rate', 3):>24}{_around(row, 'mean_cost_usd', 8):>36}"
+            line += f"{_around(row, 'success_rate', 3):>26}{_around(row, 'mean_cost_usd', 8):>40}"
         print(line)
     if found["total"]["estimated_usd"]:
         print(f"of which {found['total']['estimated_usd']:.8f} USD are estimates")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config.settings import Ledger
+from orchestrator.config.settings import Alerts, Ledger
 from orchestrator.errors import LedgerFailed
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.recorder import Recorder
@@ -132,7 +132,7 @@ async def test_left_alone_it_ends(cluster: Any, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(cluster, "kill", lambda actor, *, no_restart: gone.put_nowait((actor, no_restart)))
     alone, used = ledger.Ledger(), ledger.Ledger()
     for name in ("one", "two"):
-        await used.open(f"sqlite:///{tmp_path}/{name}.db", 90)
+        await used.open(f"sqlite:///{tmp_path}/{name}.db", 90, Alerts())
         assert Posted(1, 0) == await used.post(packed(Batch("w", 1, (request("w-1"),))))
     assert [("the ledger", True)] * 2 == [await asyncio.wait_for(gone.get(), 5) for _ in range(2)]
     # SQLite removes its log when the last connection is closed.

@@ -47,7 +47,15 @@ tiers:
   complete: {{strategy: race, models: [sim/a, sim/b], commit: complete}}
   hedge: {{strategy: hedge, models: [sim/latency-5, sim/chat], after: 0.2, extra_calls: 1}}
   nested: {{strategy: race, models: [tier:fallback, sim/latency-5]}}
-pricing: {{overrides: {{"sim/penny*": {{input_per_mtok_usd: 0, output_per_mtok_usd: 5}}}}}}
+  halves:
+    strategy: split
+    unit: request
+    arms: {{left: {{model: sim/left+latency-0+rate-0}}, right: {{model: sim/right+latency-0+rate-0}}}}
+pricing:
+  overrides:
+    "sim/penny*": {{input_per_mtok_usd: 0, output_per_mtok_usd: 5}}
+    "sim/left*": {{input_per_mtok_usd: 0.15, output_per_mtok_usd: 0.6}}
+    "sim/right*": {{input_per_mtok_usd: 1.1, output_per_mtok_usd: 4.4}}
 ledger: {{url: "sqlite:///ledger.db"}}
 budgets: {{users: {{spender: 1}}, wait_s: 30}}
 users: {{ada: {{experiments: {{one: [sim/chat]}}}}}}

@@ -98,7 +98,7 @@ async def test_every_request_is_recorded(kept: Stack, tmp_path: Path) -> None:
     models = {row["model"]: row["attempts"] for row in (await spend(kept, by="model", since="1h"))["rows"]}
     assert {"up/ok": 3, "up/unavailable": 2, "up/silent": 1} == models
     question = '[{"role":"user","content":"hi"}]'
-    outcomes = [("ok", "one two three"), ("ok", "one two three"), ("ok", "one two three")]
+    outcomes = [("ok", "alpha beta gamma"), ("ok", "alpha beta gamma"), ("ok", "alpha beta gamma")]
     assert [*outcomes, ("all_candidates_failed", None), ("cancelled", None)] == [
         (outcome, answer) for outcome, asked, answer in texts(tmp_path) if asked == question
     ]
