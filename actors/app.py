@@ -78,7 +78,7 @@ class CoordinatorReplica:
         self._keyring = Keyring(self._book)
         self._access = Access(keyless, self._keyring)
         self.draining = False
-        """See `orchestrator.wire.app.Admin`."""
+        """See `orchestrator.wire.within.Admin`."""
         await self._following.start()
         self._keyring.start()
 
@@ -130,7 +130,7 @@ class CoordinatorReplica:
         )
 
     async def config(self) -> Json:
-        """See `orchestrator.wire.app.Admin`."""
+        """See `orchestrator.wire.within.Admin`."""
         snapshot = self._following.snapshot
         assert snapshot is not None
         try:
@@ -140,7 +140,7 @@ class CoordinatorReplica:
         return {"version": snapshot.version, **status, "config": shown(snapshot.config)}
 
     async def counters(self) -> Counters:
-        """See `orchestrator.wire.app.Admin`."""
+        """See `orchestrator.wire.within.Admin`."""
         try:
             return await self._following.counters()
         except (RayError, TimeoutError) as error:
@@ -149,14 +149,14 @@ class CoordinatorReplica:
             raise Refused(503, "metrics_unavailable", what) from None
 
     async def reload(self) -> Reloaded:
-        """See `orchestrator.wire.app.Admin`."""
+        """See `orchestrator.wire.within.Admin`."""
         try:
             return await self._following.reload()
         except (RayError, TimeoutError) as error:
             return Reloaded(0, (f"the control actor does not answer: {type(error).__name__}",))
 
     async def spend(self, asked: Asking) -> Json | None:
-        """See `orchestrator.wire.app.Admin`."""
+        """See `orchestrator.wire.within.Admin`."""
         spent = await self._keeping.spend(asked)
         if spent is not None:
             try:
@@ -166,7 +166,7 @@ class CoordinatorReplica:
         return spent
 
     async def budgets(self) -> list[Json] | None:
-        """See `orchestrator.wire.app.Admin`."""
+        """See `orchestrator.wire.within.Admin`."""
         return await self._keeping.budgets()
 
     # By handle (contract §5): `h = serve.get_app_handle("orchestrator")`.

@@ -34,7 +34,7 @@ _log = logging.getLogger("orchestrator.connected")
 
 
 class Connected:
-    """`orchestrator.wire.app.Coordinating` over the handle of a running application."""
+    """`orchestrator.wire.within.Coordinating` over the handle of a running application."""
 
     def __init__(self, handle: Any, rollout: Rollout) -> None:
         self._handle = handle

@@ -39,6 +39,10 @@ HEAD = "node:__internal_head__"
 _log = logging.getLogger("orchestrator.ledger")
 
 
+Question = Literal["spend", "lease", "budgets", "keys", "put_key", "revoke_key", "keys_version"]
+"""Methods of a bookkeeper's that coordinators may call."""
+
+
 class Ledger:
     """The actor. Its methods run on one event loop. They return None where the database is not known (any more), and
     LedgerFailed instead of raising it: an exception would carry its stack along."""
@@ -74,45 +78,13 @@ class Ledger:
         except LedgerFailed as error:
             return error
 
-    async def spend(self, asked: Asking) -> Json | LedgerFailed | None:
-        """What was spent."""
-        bookkeeper = self._asked()
-        if bookkeeper is None:
-            return None
-        try:
-            return await bookkeeper.spend(asked)
-        except LedgerFailed as error:
-            return error
-
-    async def lease(self, ask: Ask, wait_s: float) -> LeaseAnswer | LedgerFailed | None:
-        """Leases a part of a budget."""
-        bookkeeper = self._asked()
-        if bookkeeper is None:
-            return None
-        try:
-            return await bookkeeper.lease(ask, wait_s)
-        except LedgerFailed as error:
-            return error
-
-    async def keys(
-        self, what: Literal["keys", "put_key", "revoke_key", "keys_version"], *arguments: Any
-    ) -> tuple[Any] | LedgerFailed | None:
-        """What a method of the bookkeeper's, for callers' keys, gives: one that gives nothing is told from no database."""
+    async def ask(self, what: Question, *arguments: Any) -> tuple[Any] | LedgerFailed | None:
+        """What a method of the bookkeeper's gives: in a tuple, so that one that gives nothing is told from no database."""
         bookkeeper = self._asked()
         if bookkeeper is None:
             return None
         try:
             return (await getattr(bookkeeper, what)(*arguments),)
-        except LedgerFailed as error:
-            return error
-
-    async def budgets(self) -> list[Json] | LedgerFailed | None:
-        """How each budget stands."""
-        bookkeeper = self._asked()
-        if bookkeeper is None:
-            return None
-        try:
-            return await bookkeeper.budgets()
         except LedgerFailed as error:
             return error
 
@@ -160,7 +132,7 @@ class RayDesk:
 
     async def post(self, batch: Batch) -> Posted:
         """See `Desk.post`."""
-        posted: Posted = await self._ask("post", packed(batch))
+        posted: Posted = await self._call("post", packed(batch))
         return posted
 
     async def spend(self, asked: Asking) -> Json:
@@ -180,27 +152,30 @@ class RayDesk:
 
     async def keys(self) -> tuple[KeyRow, ...]:
         """See `Desk.keys`."""
-        rows: tuple[tuple[KeyRow, ...]] = await self._ask("keys", "keys")
-        return rows[0]
+        rows: tuple[KeyRow, ...] = await self._ask("keys")
+        return rows
 
     async def put_key(self, row: KeyRow) -> None:
         """See `Desk.put_key`."""
-        await self._ask("keys", "put_key", row)
+        await self._ask("put_key", row)
 
     async def revoke_key(self, name: str, at_s: float) -> bool:
         """See `Desk.revoke_key`."""
-        revoked: tuple[bool] = await self._ask("keys", "revoke_key", name, at_s)
-        return revoked[0]
+        revoked: bool = await self._ask("revoke_key", name, at_s)
+        return revoked
 
     async def keys_version(self) -> int:
         """See `Desk.keys_version`."""
-        version: tuple[int] = await self._ask("keys", "keys_version")
-        return version[0]
+        version: int = await self._ask("keys_version")
+        return version
 
     async def aclose(self) -> None:
         """See `Desk.aclose`: the actor ends when nobody posts to it any more."""
 
-    async def _ask(self, method: str, *arguments: object) -> Any:
+    async def _ask(self, what: Question, *arguments: object) -> Any:
+        return (await self._call("ask", what, *arguments))[0]
+
+    async def _call(self, method: Literal["post", "ask"], *arguments: object) -> Any:
         try:
             handle = await self._reached()
             came = await getattr(handle, method).remote(*arguments)

@@ -65,7 +65,8 @@ class Lease:
     away: bool = False
     """The ledger could not be asked the last time: there is nothing but what is leased."""
     unsure: bool = False
-    """It was asked, and its answer never came: something may be leased that nobody knows of here."""
+    """Something may be leased that nobody knows of here: the ledger was asked and its answer never came, or it was handed in
+    while the ledger was ahead of what it had acknowledged. Asked again once everything is acknowledged, it says."""
     waits: bool = False
     """The ledger has been asked for what the first in line needs, and was given all that was free."""
     ahead: int = 0

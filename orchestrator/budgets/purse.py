@@ -207,12 +207,15 @@ class Purse:
     async def _in_line(self, lease: Lease, first: Waiter) -> Answer | None:
         """Asks for what the first one needs, with all that is free handed in, and waits for it as long as that one does."""
         need = first.units + max(0, -lease.free)
+        # The ledger may have on disk already what it has not acknowledged yet: then less is handed in than is let go of here.
+        behind = lease.unacknowledged > 0
         lease.waits = True
         try:
             wait_s = max(SOON_S, first.until_s - self._clock())
             return await self._answer(lease, need, need, lease.lend_back(), wait_s)
         finally:
             lease.waits = False
+            lease.unsure = lease.unsure or behind
 
     async def _ahead(self, lease: Lease, units: int) -> None:
         """Asks for more before there is a need."""
@@ -256,7 +259,7 @@ class Purse:
         for account, lease in tuple(self._leases.items()):
             if lease.asking is None:
                 lease.give_back(lease.free - 2 * lease.used)
-                if lease.unsure:
+                if lease.unsure and (self._closed or not lease.unacknowledged):
                     self._ask(lease, self._reconcile(lease))
             lease.used = 0
             if lease.idle:

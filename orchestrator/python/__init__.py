@@ -1,4 +1,4 @@
 """The Python API (contract §5): models by name, in this process, on Ray, or of a running application.
 
-Everything here stands on a `Coordinating` (`orchestrator.wire.app`), which is what answers HTTP, too.
+Everything here stands on a `Coordinating` (`orchestrator.wire.within`), which is what answers HTTP, too.
 """

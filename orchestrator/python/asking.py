@@ -17,9 +17,9 @@ from orchestrator.asks import Answer, Ask
 from orchestrator.dialects.openai import as_chunks
 from orchestrator.errors import BadChoice, CallFailed
 from orchestrator.types import Failure, Finish, Json, Reply
-from orchestrator.wire.app import Coordinating
 from orchestrator.wire.chat import ChatSpeaker, parse_chat, with_cost
 from orchestrator.wire.http import Refused
+from orchestrator.wire.within import Coordinating
 
 
 def ask_for(

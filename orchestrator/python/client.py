@@ -18,8 +18,9 @@ from orchestrator.asks import Reloaded
 from orchestrator.counters import Counters
 from orchestrator.ledger.asking import Asking
 from orchestrator.types import Json
-from orchestrator.wire.app import App, Coordinating
+from orchestrator.wire.app import App
 from orchestrator.wire.http import Header, Refused
+from orchestrator.wire.within import Coordinating
 
 URL = "http://orchestrator/v1"
 T = TypeVar("T")
@@ -36,7 +37,7 @@ End = Callable[[Coroutine[Any, Any, None]], None]
 
 
 class _Above:
-    """`orchestrator.wire.app.Admin` for an application that nobody serves."""
+    """`orchestrator.wire.within.Admin` for an application that nobody serves."""
 
     draining = False
 

@@ -9,7 +9,7 @@ from orchestrator.errors import BadChoice, CallFailed, InvalidObject
 from orchestrator.python.conversation import MAX_STEPS, Conversation
 from orchestrator.python.reply import ModelReply, step_of
 from orchestrator.python.stream import ModelStream
-from orchestrator.wire.app import Coordinating
+from orchestrator.wire.within import Coordinating
 
 if TYPE_CHECKING:
     from orchestrator.python.objects import Form

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from orchestrator.errors import BadChoice, OrchestratorError
 from orchestrator.python.model import Model
 from orchestrator.types import Json
-from orchestrator.wire.app import Coordinating
+from orchestrator.wire.within import Coordinating
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

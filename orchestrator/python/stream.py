@@ -15,7 +15,7 @@ from orchestrator.python.asking import AnswerStream, ending
 from orchestrator.python.conversation import Conversation
 from orchestrator.python.reply import ModelReply, step_of
 from orchestrator.types import Json
-from orchestrator.wire.app import Coordinating
+from orchestrator.wire.within import Coordinating
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,26 +6,19 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, MutableMapping, Sequence
-from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from functools import partial
 from math import ceil
-from typing import Any, Protocol
-from urllib.parse import parse_qs, unquote
+from typing import Any
 from uuid import uuid4
 
 from orchestrator import current
-from orchestrator.asks import Answer, Ask, Gone, Reloaded, Sink
+from orchestrator.asks import Answer, Ask, Gone
 from orchestrator.callers import Caller
-from orchestrator.config.operations import CallerKey
-from orchestrator.config.settings import Server
-from orchestrator.counters import Counters
 from orchestrator.errors import BadChoice, Denied, NotAllowed, UnknownSelector
-from orchestrator.ledger.asking import Asking
 from orchestrator.limits.limiter import Standing
 from orchestrator.money import plain
 from orchestrator.types import Failure, Json, Reply
-from orchestrator.wire import callers
 from orchestrator.wire.access import Access
 from orchestrator.wire.errors import error_object, show
 from orchestrator.wire.http import (
@@ -39,16 +32,15 @@ from orchestrator.wire.http import (
     header_value,
     noticing,
     read_body,
-    send_body,
     send_json,
 )
-from orchestrator.wire.messages import count_tokens
-from orchestrator.wire.openapi import DOCUMENT, METHODS, methods_of
+from orchestrator.wire.openapi import METHODS, methods_of
 from orchestrator.wire.origins import check_origin, preflight
 from orchestrator.wire.shape import Shape, Speaker
 from orchestrator.wire.shapes import SHAPES, speaking
-from orchestrator.wire.spend import answer_spend, budgets_of
 from orchestrator.wire.sse import SseSink
+from orchestrator.wire.states import States
+from orchestrator.wire.within import Admin, Coordinating
 
 _log = logging.getLogger("orchestrator.wire")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -58,52 +50,6 @@ _LIMITS = {
     what: tuple(f"x-ratelimit-{name}-{what}".encode() for name in ("limit", "remaining", "reset"))
     for what in ("requests", "tokens")
 }
-
-
-class Coordinating(Protocol):
-    """What the application needs of a coordinator."""
-
-    @property
-    def server(self) -> Server: ...
-    @property
-    def callers(self) -> tuple[CallerKey, ...]: ...
-    def hold(self) -> AbstractContextManager[None]: ...
-    async def answer(self, ask: Ask) -> Answer: ...
-    async def stream(self, ask: Ask, sink: Sink) -> Answer: ...
-    def rollout(self, user: str) -> Json: ...
-    async def models(self, caller: Caller | None = None) -> list[Json]: ...
-    async def model(self, name: str, caller: Caller | None = None) -> Json | None: ...
-    async def pools(self) -> list[Json]: ...
-    async def ready(self) -> tuple[bool, Json]: ...
-
-
-class Admin(Protocol):
-    """What stands above coordinators."""
-
-    @property
-    def draining(self) -> bool:
-        """Whether the application is being stopped: what is in flight goes on, nothing else is begun."""
-        ...
-
-    async def config(self) -> Json:
-        """The configuration in use, without keys, and what is wrong with its file as it is now."""
-        ...
-
-    async def counters(self) -> Counters:
-        """What was counted in all processes, as it is now. Raises Refused."""
-        ...
-
-    async def reload(self) -> Reloaded:
-        """Has the file read now."""
-        ...
-
-    async def spend(self, asked: Asking) -> Json | None:
-        """What was spent; None: there is no ledger. Raises LedgerFailed."""
-        ...
-
-    async def budgets(self) -> list[Json] | None:
-        """How each budget stands; None: there is no ledger. Raises LedgerFailed."""
-        ...
 
 
 class App:
@@ -132,6 +78,7 @@ class App:
         self._own_request_id = own_request_id
         self._watch = watch
         self._standing = standing
+        self._states = States(current, admin, access)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
@@ -202,74 +149,7 @@ class App:
             with coordinator.hold():
                 await self._answer(shape, coordinator, scope, receive, send, request_id, caller)
             return
-        if path == "/v1/messages/count_tokens":
-            limit = int(self._current().server.max_body_mb * 1_000_000)
-            await send_json(send, 200, count_tokens(await read_body(scope, receive, limit)), self._id(request_id))
-            return
-        if path == "/metrics":
-            await self._metrics(scope, send, request_id)
-            return
-        if path.startswith(callers.PATH):
-            keyring = None if self._access is None else self._access.keyring
-            body = await callers.answer_keys(keyring, self._current().callers, path, scope, receive)
-            await send_json(send, 200, body, [*self._id(request_id), (b"cache-control", b"no-store")])
-            return
-        if path == "/admin/spend":
-            await answer_spend(self._admin.spend, scope, send, self._id(request_id))
-            return
-        listing = path.startswith("/v1/models")
-        status, body = (200, await self._models(path, scope, caller)) if listing else await self._state(path, scope)
-        await send_json(send, status, body, self._id(request_id))
-
-    async def _metrics(self, scope: Scope, send: Send, request_id: str) -> None:
-        from orchestrator.metrics import exposition
-
-        counters, pools = await asyncio.gather(self._admin.counters(), self._current().pools())
-        accept = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
-        # In a thread: there may be thousands of lines.
-        body, kind = await asyncio.to_thread(exposition, counters, pools, accept)
-        await send_body(send, 200, kind.encode(), body, self._id(request_id))
-
-    async def _models(self, path: str, scope: Scope, caller: Caller | None) -> Any:
-        """The models, or one of them: in Anthropic's shape for its clients. Raises Refused."""
-        coordinator = self._current()
-        anthropic = any(name == b"anthropic-version" for name, _ in scope["headers"])
-        if name := unquote(path.removeprefix("/v1/models").removeprefix("/")):
-            row = await coordinator.model(name, caller)
-            if row is None:
-                raise Refused(404, "model_not_found", f"there is no model {name!r}", param="model")
-            return _anthropic_row(row) if anthropic else row
-        rows = await coordinator.models(caller)
-        if not anthropic:
-            return {"object": "list", "data": rows}
-        first, last = (rows[0]["id"], rows[-1]["id"]) if rows else (None, None)
-        return {"data": [*map(_anthropic_row, rows)], "has_more": False, "first_id": first, "last_id": last}
-
-    async def _state(self, path: str, scope: Scope) -> tuple[int, Any]:
-        """What is answered to a GET, and to a reload. Raises Refused."""
-        coordinator = self._current()
-        if path == "/":
-            return 200, {"status": "ok", "base_url": "/v1", "openapi": "/openapi.json"}
-        if path == "/health":
-            return 200, {"status": "ok"}
-        if path == "/openapi.json":
-            return 200, DOCUMENT
-        if path == "/ready":
-            ready, body = await coordinator.ready()
-            return 200 if ready else 503, body
-        if path == "/admin/pools":
-            return 200, {"pools": await coordinator.pools()}
-        if path == "/admin/config":
-            return 200, await self._admin.config()
-        if path == "/admin/budgets":
-            return 200, await budgets_of(self._admin.budgets)
-        if path == "/admin/rollout":
-            return 200, coordinator.rollout(_user(scope))
-        reloaded = await self._admin.reload()
-        if reloaded.problems:
-            what = "the configuration was not taken over: " + "\n".join(reloaded.problems)
-            raise Refused(400, "invalid_config", what)
-        return 200, {"version": reloaded.version, "problems": reloaded.user_problems}
+        await self._states.answer(path, scope, receive, send, self._id(request_id), caller)
 
     async def _answer(
         self,
@@ -366,11 +246,6 @@ def meant(path: str) -> str:
     return below if path not in METHODS and (below in METHODS or path.startswith("/models/")) else path
 
 
-def _anthropic_row(row: Json) -> Json:
-    """A row of the models as Anthropic's clients read it (docs.anthropic.com/en/api/models-list)."""
-    return {"type": "model", "id": row["id"], "display_name": row["id"], "created_at": "1970-01-01T00:00:00Z"}
-
-
 def _refused(wrong: UnknownSelector | NotAllowed | BadChoice | Denied) -> Refused:
     if isinstance(wrong, UnknownSelector):
         return Refused(404, "model_not_found", str(wrong), param="model")
@@ -423,15 +298,6 @@ def _request_id(scope: Scope) -> str:
         if name == b"x-request-id" and _SANE_ID.fullmatch(text := value.decode("latin-1")):
             return str(text)
     return uuid4().hex
-
-
-def _user(scope: Scope) -> str:
-    """The query's `user`. Raises Refused."""
-    query: str = scope["query_string"].decode("latin-1")
-    users = parse_qs(query).get("user", [])
-    if len(users) != 1:
-        raise Refused(400, "invalid_request", "'user' has to be said, once: /admin/rollout?user=NAME", param="user")
-    return users[0]
 
 
 async def _gone(receive: Receive) -> None:

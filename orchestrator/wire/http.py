@@ -77,7 +77,7 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def send_json(send: Send, status: int, body: Any, headers: tuple[Header, ...] | list[Header] = ()) -> None:
+async def send_json(send: Send, status: int, body: Any, headers: Sequence[Header] = ()) -> None:
     """A whole JSON answer."""
     await send_body(send, status, b"application/json", body if isinstance(body, bytes) else orjson.dumps(body), headers)
 
