@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config.settings import Alerts, Ledger
+from orchestrator.config.operations import Alerts, Ledger
 from orchestrator.errors import LedgerFailed
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.recorder import Recorder

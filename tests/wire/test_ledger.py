@@ -18,7 +18,7 @@ import pytest
 
 from orchestrator.accounting import Lasting
 from orchestrator.config.load import load_mapping
-from orchestrator.config.settings import Ledger
+from orchestrator.config.operations import Ledger
 from orchestrator.errors import LedgerFailed
 from orchestrator.inprocess import inprocess
 from orchestrator.ledger import recorder
