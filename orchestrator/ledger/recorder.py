@@ -172,11 +172,10 @@ class Recorder:
 
     async def _due(self) -> None:
         """Waits until there is a batch to post, or nothing to be said for long enough."""
-        if not await _set(self._some, QUIET_S):
-            return
-        if len(self._notes) < MOST and not self._closing:
-            await _set(self._many, EVERY_S)
-        self._many.clear()
+        if await _set(self._some, QUIET_S):
+            if len(self._notes) < MOST and not self._closing:
+                await _set(self._many, EVERY_S)
+            self._many.clear()
 
     def _batch(self) -> Batch:
         records: list[RequestRecord] = []

@@ -99,7 +99,7 @@ async def test_every_request_is_recorded(kept: Stack, tmp_path: Path) -> None:
     assert {"up/ok": 3, "up/unavailable": 2, "up/silent": 1} == models
     question = '[{"role":"user","content":"hi"}]'
     outcomes = [("ok", "alpha beta gamma"), ("ok", "alpha beta gamma"), ("ok", "alpha beta gamma")]
-    assert [*outcomes, ("all_candidates_failed", None), ("cancelled", None)] == [
+    assert [*outcomes, ("server_error", None), ("cancelled", None)] == [
         (outcome, answer) for outcome, asked, answer in texts(tmp_path) if asked == question
     ]
 

@@ -72,6 +72,16 @@ def test_arms(run: Any, file: Path) -> None:
     assert "tier:t old 1 1 1 30 0.00000010 0 - 0.000 (0.000 to 0.793) 0.00000010" == old
 
 
+def test_an_arm_of_which_nothing_is_known(run: Any, file: Path) -> None:
+    """Its only caller left: there is no rate. Without estimates, nothing is said of them."""
+    with closing(Store(f"sqlite:///{file}")) as store:
+        store.forget(2e9)
+        gone = request("4", attempt(None, outcome="cancelled"), outcome="cancelled", arms={"tier:t": "new"})
+        store.write(Batch("w", 2, (gone,)))
+    _, new, *rest = words(run("--ledger", str(file), "--by", "arm")[1])
+    assert ("tier:t new 1 1 0 30 0.00000000 1 - - -", 1) == (new, len(rest))
+
+
 def test_for_a_machine(run: Any, file: Path) -> None:
     """As JSON, as CSV; since and until."""
     found = json.loads(run("--ledger", str(file), "--by", "model", "--json")[1])

@@ -156,6 +156,19 @@ async def test_a_dead_writer(store: Counting, clock: Clock) -> None:
     await books.aclose()
 
 
+async def test_one_that_was_heard_of_lately(books: Bookkeeper, store: Counting, clock: Clock) -> None:
+    """Half a minute is counted from when it was last heard of, whatever the database had noted by then."""
+    store.grant([("w", "x", 10)], AT_S)
+    clock.now_s += 14
+    await books.post(Batch("w", 0))
+    clock.now_s += 17
+    await books.look()
+    assert ({}, {("w", "x"): 10}) == store.balances()
+    clock.now_s += 14
+    await books.look()
+    assert ({"x": 10}, {}) == store.balances()
+
+
 async def test_nobody_has_to_be_told(books: Bookkeeper, store: Counting, clock: Clock) -> None:
     """Without budgets, a dead writer's leases are spent all the same."""
     store.grant([("dead", "x", 10)], AT_S)
