@@ -144,6 +144,13 @@ async def connected(address: str) -> AsyncIterator[Connected]:
             await asyncio.wait([following])
 
 
+async def application() -> Any:
+    """The handle of the application of the cluster that this process is in, once it has answered. Raises NoApplication."""
+    handle = await asyncio.to_thread(_handle)
+    await _rollout(handle)
+    return handle
+
+
 async def _rollout(handle: Any) -> Rollout:
     """The first question, which shows whether anybody answers. Raises NoApplication."""
     try:

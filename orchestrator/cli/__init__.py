@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from orchestrator.cli.batch import add_batch
+
 URL = "http://127.0.0.1:8000/v1"
 
 
@@ -31,6 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     for command in (ask, models, pools):
         command.add_argument("--url", default=URL, help=f"default {URL}")
         command.add_argument("--json", action="store_true")
+
+    add_batch(commands)
 
     simulate = commands.add_parser("simulate", help="run the simulated provider alone")
     simulate.add_argument("--host", default="127.0.0.1")
@@ -74,6 +78,10 @@ def _run(args: argparse.Namespace) -> int:
         config = args.config or default_config()
         code: int = import_module("actors.launch").serve(config, args.host, args.port, args.replicas)
         return code
+    if args.command == "batch":
+        from orchestrator.cli import batch
+
+        return batch.run(args)
     if args.command == "check":
         from orchestrator.cli.check import run
 
