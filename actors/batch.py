@@ -87,7 +87,13 @@ async def _run(args: argparse.Namespace, plan: Plan, folder: Folder, config: Con
     async with AsyncExitStack() as stack:
         window = await _open(stack, args, plan.spec, config)
         runner: Runner[Any] = Runner(
-            schedule, window, folder, progress, concurrency=plan.spec.concurrency, began_at=began_at
+            schedule,
+            window,
+            folder,
+            progress,
+            concurrency=plan.spec.concurrency,
+            began_at=began_at,
+            scorer=plan.spec.scorer(),
         )
         # After Ray, which has handlers of its own.
         for name in (signal.SIGINT, signal.SIGTERM):
@@ -100,7 +106,7 @@ async def _run(args: argparse.Namespace, plan: Plan, folder: Folder, config: Con
 def _stop(runner: Runner[Any]) -> None:
     if runner.stopping.is_set():
         os._exit(STOPPED)  # asked twice: what is on the disk is as good as ever
-    runner.stopping.set()
+    runner.stop()
 
 
 async def _open(
@@ -118,17 +124,17 @@ async def _open(
                     raise
                 _say(f"no running application is used: {reason}", sys.stderr)
             else:
-                for arm, selector in spec.arms.items():
+                for key, selector in spec.named():
                     if await handle.model.remote(selector) is None:
-                        raise problem(args.spec, ("arms", arm), f"{selector!r} is no model of the running application")
+                        raise problem(args.spec, key, f"{selector!r} is no model of the running application")
                 stack.push_async_exit(attempt.pop_all())
                 return ApplicationWindow(handle)
     selectors = Selectors(config)
-    for arm, selector in spec.arms.items():
+    for key, selector in spec.named():
         try:
             selectors.resolve(selector)
         except OrchestratorError as error:
-            raise problem(args.spec, ("arms", arm), str(error)) from None
+            raise problem(args.spec, key, str(error)) from None
     await stack.enter_async_context(joined(None))
     return await stack.enter_async_context(own_window(config))
 

@@ -1,2 +1,1 @@
-"""Batch evaluations (contract §7): what is asked, of whom, in which order, and what is kept. Where it runs is
-`actors.batch`."""
+"""Batch evaluations (contract §7): what is asked, what is kept, and what it was worth. They run by `actors.batch`."""

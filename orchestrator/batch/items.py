@@ -13,7 +13,7 @@ import codecs
 import hashlib
 import heapq
 import os
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, BinaryIO, NamedTuple
 from uuid import uuid4
 
@@ -141,6 +141,13 @@ def asked_of(item: Item, selector: str | None, params: Mapping[str, Any]) -> Ask
         raise Wrong(f"{param}: {str(refused).removeprefix(f'{param!r} ')}") from None
     request = parsed.request._replace(priority=PRIORITY)
     return Asked(Ask(parsed.selector, request, parsed.override, uuid4().hex, parsed.user), parsed.speaker)
+
+
+def judging(selector: str, messages: Sequence[Json]) -> Ask:
+    """The request that asks a judge, as steadily as it can be asked."""
+    body = orjson.dumps({"model": selector, "messages": messages, "temperature": 0})
+    parsed = SHAPES[_CHAT].parse(body, {})
+    return Ask(parsed.selector, parsed.request._replace(priority=PRIORITY), None, uuid4().hex)
 
 
 def _lines(file: BinaryIO, digest: Any = None) -> Iterator[tuple[int, bytes]]:

@@ -41,6 +41,14 @@ def cost_of(came: Came) -> float | None:
     return cost
 
 
+def text_of(came: Came) -> str | None:
+    """The text of an answer; None: there is none."""
+    if not isinstance(came, Answer) or not isinstance(came.outcome, Reply):
+        return None
+    text: str | None = _said(came.outcome.body).get("text")
+    return text
+
+
 def line_of(pair: Pair, came: Came, *, at: float, start_s: float, seen_s: float, counted_usd: float | None) -> Json:
     """The line. `at` is when it ended, in seconds since 1970, `start_s` when it was asked, since the run began, and
     `seen_s` how long it took as the runner saw it; `counted_usd`: what the budget counts, where there is one."""

@@ -150,9 +150,15 @@ class Schedule:
         self._order += 1
         heapq.heappush(self._arms[pair.arm].waiting, _Next(at_s, self._order, pair))
 
-    def wake_s(self) -> float:
-        """When the first of those that wait has its time; infinity: none waits."""
-        return min((arm.waiting[0].at_s for arm in self._arms.values() if arm.waiting), default=inf)
+    def wake_s(self, now_s: float) -> float:
+        """When the first of those that wait has its time, after now; infinity: none does. (What is due is begun by `next`, or
+        waits for something else than time.)"""
+        times = (one.at_s for arm in self._arms.values() for one in arm.waiting)
+        return min((at_s for at_s in times if at_s > now_s), default=inf)
+
+    def is_over(self) -> bool:
+        """Whether there is nothing left to be begun, and nothing that waits to be asked again."""
+        return all(not arm.waiting and arm.next() is None for arm in self._arms.values())
 
 
 def _begun(arm: _Arm) -> int:

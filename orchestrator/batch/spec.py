@@ -11,10 +11,13 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 
+from orchestrator.batch.score import Score, read_score
+from orchestrator.batch.scoring import Scorer
 from orchestrator.config.document import MAX_BYTES, Document, TooManyProblems
 from orchestrator.config.load import answers
 from orchestrator.config.sections import read_section
 from orchestrator.config.settings import STRICT
+from orchestrator.config.votes import Wrong
 from orchestrator.errors import ConfigError
 from orchestrator.wire.checks import CHAT, check_fields
 from orchestrator.wire.http import Refused
@@ -49,12 +52,26 @@ class Spec:
     concurrency: Annotated[int, Gt(0), Le(10_000)] = 64
     """Requests in flight."""
     score: Any = None
+    """When an answer is right (`orchestrator.batch.score`); None: nothing is scored."""
     budget_usd: Annotated[float, Ge(0)] | None = None
     """What all of it may cost at the most, runs before this one included."""
 
     def selectors(self) -> Mapping[str, str | None]:
         """The arms; None: the item's own model."""
         return self.arms or {OWN: None}
+
+    def named(self) -> list[tuple[tuple[str, ...], str]]:
+        """The selectors that stand in it, each with its place."""
+        named: list[tuple[tuple[str, ...], str]] = [(("arms", arm), selector) for arm, selector in self.arms.items()]
+        scorer = self.scorer()
+        if scorer is not None and scorer.judge is not None:
+            named.append((("score", "judge"), scorer.judge))
+        return named
+
+    def scorer(self) -> Scorer | None:
+        """What scores the answers of a spec that was loaded."""
+        rule = None if self.score is None else read_score(self.score)
+        return Scorer(rule) if isinstance(rule, Score) else None
 
 
 def load_spec(path: str | os.PathLike[str], env: Mapping[str, str] | None = None, *, output: str | None = None) -> Spec:
@@ -103,6 +120,8 @@ def _read(document: Document, folder: Path, output: str | None) -> Spec | None:
     if read is None:
         return None
     _check_arms(document, read)
+    if read.score is not None and isinstance(wrong := read_score(read.score), Wrong):
+        document.problem(("score",) if wrong.key == "score" else ("score", wrong.key), wrong.reason)
     for name in read.params:
         if name in _NOT_PARAMS:
             document.problem(("params", name), f"is no parameter here: {_NOT_PARAMS[name]}")

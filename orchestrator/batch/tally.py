@@ -97,7 +97,7 @@ class Progress:
         self._terminal = out.isatty()
         self.every_s = BAR_S if self._terminal else LOG_S
         self._rate = Rate(clock())
-        self._said_s = clock()
+        self._began_s = self._said_s = clock()
 
     def look(self) -> None:
         """Says something, if it is time to. To be called every fraction of a second."""
@@ -105,16 +105,14 @@ class Progress:
         if now_s - self._said_s >= self.every_s:
             self._said_s = now_s
             self._rate.update(now_s, self.tally.here)
-            self._say("\r" if self._terminal else "\n")
+            self._say(self._rate.per_s, "\r" if self._terminal else "\n")
 
     def end(self) -> None:
-        """The last line."""
-        now_s = self._clock()
-        self._rate.update(now_s, self.tally.here)
-        self._say("\n")
+        """The last line, whose rate is that of all of the run."""
+        self._say(self.tally.here / max(1e-9, self._clock() - self._began_s), "\n")
 
-    def _say(self, end: str) -> None:
-        line = told(self._name, self.tally, self._rate.per_s)
+    def _say(self, per_s: float, end: str) -> None:
+        line = told(self._name, self.tally, per_s)
         if self._terminal:
             share = self.tally.done / self.tally.total if self.tally.total else 1.0
             line = f"\x1b[2K[{'█' * int(BAR * share):<{BAR}}] {line}"

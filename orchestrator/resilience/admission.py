@@ -3,11 +3,11 @@
 It is asked when a call arrives, when one ends, and when the time that it named has come. All it charges (a permit, a
 request, tokens, a probe) is charged when a call is sent, never while it waits: a queued call holds nothing.
 
-Waiting calls stand in one queue, by priority and arrival. A call of lower priority (a batch's) goes when none of those before it
-can, and never overtakes one that waits; so that it is not starved, every `TURN`th place that becomes free goes to one that has
-waited for `AGING_S`. (By age alone, a pool that batches keep full for longer than that would put people behind all of them.) It
-is patient, too: it takes no place in the queue from others, and waits as long as its call may take. A call whose model is
-paused or whose account is limited does not hold up those behind it that could go.
+Waiting calls stand in one queue, by priority and arrival. A call of lower priority (a batch's) goes when none of those
+before it can, and never overtakes one that waits; so that it is not starved, every `TURN`th place that becomes free goes to
+one that has waited for `AGING_S`. (By age alone, a pool that batches keep full for longer than that would put people behind
+all of them.) It is patient, too: it takes no place in the queue from others, and waits as long as its call may take. A call
+whose model is paused or whose account is limited does not hold up those behind it that could go.
 """
 
 from __future__ import annotations
