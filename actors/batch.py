@@ -83,9 +83,9 @@ async def _run(args: argparse.Namespace, plan: Plan, folder: Folder, config: Con
         what = "lies in the job's copy of its working directory, which Ray deletes: give --output a path that stays"
         _say(f"warning: {plan.spec.output} {what}", sys.stderr)
     schedule = plan.schedule(worst_of(config))
-    progress = Progress(plan.spec.name, plan.tally, sys.stdout)
     async with AsyncExitStack() as stack:
         window = await _open(stack, args, plan.spec, config)
+        progress = Progress(plan.spec.name, plan.tally, sys.stdout)
         runner: Runner[Any] = Runner(
             schedule,
             window,

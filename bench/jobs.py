@@ -1,4 +1,5 @@
-"""A Ray cluster with its dashboard, and so with a job server, as a process of its own; with the application, if it is given one.
+"""A Ray cluster with its dashboard, and so with a job server, as a process of its own; with the application, if it is given
+one.
 
 Its arguments are a configuration, or none. It prints a line of JSON when it can take jobs, and ends with its input.
 """
@@ -8,11 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 

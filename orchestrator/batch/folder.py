@@ -161,7 +161,8 @@ class Folder:
 
     def _contents(self, name: str) -> Iterator[bytes]:
         with contextlib.suppress(FileNotFoundError), open(self._at(name), "rb") as file:
-            yield from file
+            # A line without an end is still being written: whoever only looks may see one.
+            yield from (content for content in file if content.endswith(b"\n"))
 
     def take_failed(self) -> int:
         """Moves lines that are no answers from the results to `failed.jsonl`; how many. To be called before any `append`.

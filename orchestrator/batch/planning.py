@@ -65,26 +65,24 @@ class Plan:
         return Schedule(arms, self.spec.concurrency, Purse(self.spec.budget_usd, self.spent_usd))
 
 
-def plan_of(spec: Spec, surveyed: Surveyed, folder: Folder | None, wanted: Wanted) -> Plan:
+def plan_of(spec: Spec, surveyed: Surveyed, folder: Folder, wanted: Wanted) -> Plan:
     """What a spec comes to, with what its folder holds already. Raises BadFolder."""
     chosen = choose(surveyed.lines, wanted.limit, wanted.sample, wanted.seed)
     items = len(surveyed.lines) if chosen is None else len(chosen)
     last = max(surveyed.lines.values())
     done = {arm: bytearray(last + 1) for arm in spec.selectors()}
     tally = Tally(total=items * len(done))
-    spent_usd = 0.0
-    if folder is not None:
-        spent_usd = folder.spent_before_usd()
-        for line in folder.lines():
-            spent_usd += line.spent_usd
-            number, of_arm = surveyed.lines.get(line.item), done.get(line.arm)
-            if number is None or of_arm is None:
-                continue  # of another input or arm, which somebody has insisted on going on with
-            if of_arm[number]:
-                raise BadFolder(
-                    f"{folder.path}/results.jsonl:{line.number}: {line.item!r} of arm {line.arm!r} stands twice"
-                )
-            of_arm[number] = True
-            if chosen is None or number in chosen:
-                tally.add(line.arm, line.outcome, line.cost_usd, here=False)
+    spent_usd = folder.spent_before_usd()
+    for line in folder.lines():
+        spent_usd += line.spent_usd
+        number, of_arm = surveyed.lines.get(line.item), done.get(line.arm)
+        if number is None or of_arm is None:
+            continue  # of another input or arm, which somebody has insisted on going on with
+        if of_arm[number]:
+            raise BadFolder(
+                f"{folder.path}/results.jsonl:{line.number}: {line.item!r} of arm {line.arm!r} stands twice"
+            )
+        of_arm[number] = True
+        if chosen is None or number in chosen:
+            tally.add(line.arm, line.outcome, line.cost_usd, here=False)
     return Plan(spec, chosen, items, done, tally, spent_usd)

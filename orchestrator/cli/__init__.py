@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from orchestrator.cli.batch import add_batch
+from orchestrator.cli.batch import add_batch, batch
 
 URL = "http://127.0.0.1:8000/v1"
 
@@ -79,9 +79,7 @@ def _run(args: argparse.Namespace) -> int:
         code: int = import_module("actors.launch").serve(config, args.host, args.port, args.replicas)
         return code
     if args.command == "batch":
-        from orchestrator.cli import batch
-
-        return batch.run(args)
+        return batch(args)
     if args.command == "check":
         from orchestrator.cli.check import run
 

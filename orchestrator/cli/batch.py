@@ -1,8 +1,10 @@
-"""`orchestrator batch`: its arguments, which `python -m actors.batch` shares, and what needs no cluster."""
+"""`orchestrator batch`: its arguments, which `python -m actors.batch` shares, and the commands that need no cluster."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from importlib import import_module
 from typing import Any
 
 
@@ -12,25 +14,43 @@ def add_batch(commands: Any) -> None:
     below = batch.add_subparsers(dest="batch", required=True)
     add_run(below.add_parser("run", help="run it here, or go on with it"))
 
+    submit = below.add_parser("submit", help="run it as a job of a Ray cluster")
+    _add_choice(submit)
+    submit.add_argument(
+        "--address", help="the cluster's dashboard; default: RAY_API_SERVER_ADDRESS, else this machine's"
+    )
+    submit.add_argument("--python", default="python", help="the interpreter on the cluster (default python)")
+
+    for name, what in (
+        ("report", "write summary.json and report.html of a folder of results"),
+        ("weights", "turn a folder of results into weights for a consensus"),
+    ):
+        below.add_parser(name, help=what).add_argument("folder")
+
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """The arguments of `batch run`."""
+    _add_choice(parser)
+    parser.add_argument("--dry-run", action="store_true", help="ask nobody; say what it comes to")
+    parser.add_argument("--latency", type=_seconds, help="seconds an answer takes, for --dry-run")
+    parser.add_argument("--json", action="store_true", help="what it has come to as JSON, on the last line")
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    """What is run, and how."""
     parser.add_argument("spec", help="a YAML file")
     parser.add_argument("--limit", type=_count, help="the first so many items")
     parser.add_argument("--sample", type=_count, help="so many items, the same for the same seed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--retry-failed", action="store_true", help="ask those again that have failed")
-    parser.add_argument("--dry-run", action="store_true", help="ask nobody; say what it comes to")
-    parser.add_argument("--latency", type=_seconds, help="seconds an answer takes, for --dry-run")
     parser.add_argument("--output", help="the folder of the results, instead of the spec's")
     parser.add_argument("--force", action="store_true", help="go on in a folder of another spec")
     parser.add_argument(
         "--connect",
         default="auto",
-        help="the cluster of the running application: an address; auto (default): one that is found; never: a coordinator of "
-        "its own",
+        help="the cluster of the running application: an address; auto (default): one that is found; never: a "
+        "coordinator of its own",
     )
-    parser.add_argument("--json", action="store_true", help="what it has come to as JSON, on the last line")
 
 
 def _count(text: str) -> int:
@@ -47,9 +67,14 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def run(args: argparse.Namespace) -> int:
+def batch(args: argparse.Namespace) -> int:
     """Runs one of them; returns its exit code."""
-    from importlib import import_module
-
-    code: int = import_module("actors.batch").run(args)
-    return code
+    code: int
+    if args.batch == "run":
+        code = import_module("actors.batch").run(args)
+        return code
+    if args.batch == "submit":
+        code = import_module("actors.jobs").submit(args)
+        return code
+    print(f"batch {args.batch}: is not available yet", file=sys.stderr)
+    return 2
