@@ -6,14 +6,19 @@ Its arguments are a configuration, or none. It prints a line of JSON when it can
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
+
+import httpx
+import psutil
 
 from actors.launch import flags, free_port
 from actors.watchdog import marked, sweep
@@ -63,17 +68,55 @@ class Jobs:
     def __init__(self, config: Path | str | None = None) -> None:
         command = [sys.executable, "-m", "bench.jobs", *([] if config is None else [str(config)])]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise AssertionError(f"no cluster: {self.process.communicate()[1]}")
+            raise AssertionError(f"no cluster: python -m bench.jobs ended with {self.process.wait(60)}")
         said: dict[str, Any] = json.loads(line)
         self.dashboard: str = said["dashboard"]
         self.address: str = said["address"]
         self.mark: str = said["mark"]
         self.url = f"http://127.0.0.1:{said['port']}/v1"
+
+    def environment(self) -> dict[str, str]:
+        """Of whoever speaks with it: it has a token."""
+        return {**os.environ, "RAY_AUTH_MODE": "token", "RAY_API_SERVER_ADDRESS": self.dashboard}
+
+    def submit(self, spec: Path | str, *arguments: str) -> str:
+        """`orchestrator batch submit`; the job's id."""
+        command = [sys.executable, "-m", "orchestrator.cli", "batch", "submit", str(spec), "--python", sys.executable]
+        ran = subprocess.run(
+            [*command, *arguments], env=self.environment(), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout.strip().splitlines()[-1]
+
+    def ask(self, what: str, method: str = "GET") -> Any:
+        """The job server's own interface: `/api/jobs/ID`."""
+        token = Path("~/.ray/auth_token").expanduser().read_text().strip()
+        headers = {"authorization": f"Bearer {token}"}
+        answer = httpx.request(method, f"{self.dashboard}/api/jobs/{what}", headers=headers, timeout=20)
+        answer.raise_for_status()
+        return answer.json()
+
+    def wait(self, job: str, timeout_s: float = 200) -> Any:
+        """The job once it has ended: its `status` and `driver_exit_code`, and what it has said, as `logs`."""
+        deadline_s = time.monotonic() + timeout_s
+        while (said := self.ask(job))["status"] in ("PENDING", "RUNNING"):
+            assert time.monotonic() < deadline_s, self.ask(f"{job}/logs")
+            time.sleep(0.2)
+        return {**said, **self.ask(f"{job}/logs")}
+
+    def processes(self, title: str) -> list[psutil.Process]:
+        """Its processes whose command holds `title`."""
+        found = []
+        for process in marked(self.mark):
+            with contextlib.suppress(psutil.Error):
+                if title in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
 
     def stop(self) -> None:
         """Ends it."""

@@ -151,7 +151,7 @@ def test_which_are_chosen(tmp_path: Path) -> None:
     assert twenty is not None
     assert (10, True) == (len(ten), ten < twenty)
     assert ten != choose(lines, None, 10, 6)
-    turned = dict(reversed(lines.items()))
+    turned = {name: lines[name] for name in reversed(list(lines))}
     assert ten == choose(turned, None, 10, 5)
     assert {str(line - 1) for line in ten} == {item.id for item in read_items(path, ten)}
     assert frozenset({1, 2}) == choose(lines, 2, 50, 5)

@@ -73,4 +73,6 @@ def test_a_terminal_has_a_bar() -> None:
     assert f"\x1b[2K[{'█' * 12}{' ' * 12}] n 1/2 50%, 1.0/s, 0 failed, 0 USD, 0:01 left\r" in out.getvalue()
     assert out.getvalue().endswith("left\n")
     assert "[" + " " * 24 not in out.getvalue()
-    assert Progress("n", Tally(0), Terminal(), lambda: now[0]).end() is None
+    nothing = Terminal()
+    Progress("n", Tally(0), nothing, lambda: now[0]).end()
+    assert f"[{'█' * 24}] n 0/0 100%" in nothing.getvalue()
