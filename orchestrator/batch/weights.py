@@ -21,7 +21,7 @@ from orchestrator.batch.results import ResultsError, manifest, read
 PRIOR_ITEMS = 20.0
 """How many items the prior is worth."""
 LEAST_ODDS = math.log(1.05)
-"""The log-odds of a model that is right half the time or less: its vote counts next to nothing, never against what it says."""
+"""The log-odds of a model that is right half the time or less: its vote counts next to nothing, and never against itself."""
 
 
 class Measured(NamedTuple):

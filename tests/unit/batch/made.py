@@ -8,14 +8,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.batch.score import read_score
+from orchestrator.batch.score import Score
 from orchestrator.batch.scoring import Scorer
+from orchestrator.config.settings import Extract
 from orchestrator.types import Json
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "gsm8k"
 BEGAN = 1_700_000_000.0
-PRICES = {"cheap": (0.15, 0.6), "middle": (0.25, 1.25), "dear": (3.0, 15.0)}
-"""USD a million tokens, in and out."""
+PRICES = {
+    "Meta-Llama-3.1-8B-Instruct": (0.05, 0.08),
+    "claude-3-5-sonnet-20241022": (3.0, 15.0),
+    "claude-3-haiku-20240307": (0.25, 1.25),
+    "gemini-1.5-flash": (0.075, 0.3),
+    "gemma-2-9b-it": (0.2, 0.2),
+    "gpt-4o-mini-2024-07-18": (0.15, 0.6),
+}
+"""USD a million tokens, in and out, made up."""
 
 
 def line(item: str, arm: str, **more: Any) -> Json:
@@ -80,7 +88,7 @@ def timed(rows: Iterator[Json], seed: int, concurrency: int = 32) -> Iterator[Js
     free = [0.0] * concurrency
     for row in rows:
         slot = min(range(concurrency), key=free.__getitem__)
-        price_in, price_out = PRICES[row["arm"].rpartition("-")[2]] if "-" in row["arm"] else PRICES["cheap"]
+        price_in, price_out = PRICES[row["arm"]]
         latency_s = round(chance.lognormvariate(0.2 + price_out / 20, 0.5), 4)
         free[slot] += latency_s
         when = {"latency_s": latency_s, "at": BEGAN + free[slot], "start_s": free[slot]}
@@ -94,9 +102,7 @@ def timed(rows: Iterator[Json], seed: int, concurrency: int = 32) -> Iterator[Js
 
 def recorded() -> Iterator[Json]:
     """660 questions × 6 models, as they were answered; `DATA` has to be there."""
-    score = read_score({"extract": {"json": "answer"}, "match": "number"})
-    assert not hasattr(score, "reason")
-    scorer = Scorer(score)  # type: ignore[arg-type]
+    scorer = Scorer(Score("number", Extract(json="answer")))
     questions = {row["id"]: row for row in _rows(DATA / "questions.jsonl")}
     for path in sorted((DATA / "replies").glob("*.jsonl")):
         for row in _rows(path):
