@@ -76,8 +76,8 @@ def accuracy_by_cost(summary: Json, width: int) -> Json | None:
     x = {
         "type": "quantitative",
         "title": "mean cost of 1,000 items (USD" + (", logarithmic)" if log else ")"),
-        "scale": {"type": "log" if log else "linear", "zero": False, "padding": 16},
-        "axis": {"format": "~g", "tickCount": 5},
+        "scale": {"type": "log" if log else "linear", "zero": False, "nice": False, "padding": 20},
+        "axis": {"format": ",~r", "tickCount": 5},
     }
     y = {
         "type": "quantitative",
@@ -119,14 +119,14 @@ def latencies(columns: Columns, summary: Json, width: int) -> Json | None:
     if not rows:
         return None
     return _spec(rows, width, 320) | {
-        "mark": {"type": "line", "strokeWidth": 2.5, "interpolate": "step-after"},
+        "mark": {"type": "line", "strokeWidth": 2.5},
         "encoding": {
             "x": {
                 "field": "x",
                 "type": "quantitative",
                 "title": "latency (s, logarithmic)",
                 "scale": {"type": "log", "nice": False},
-                "axis": {"format": "~g", "tickCount": 5},
+                "axis": {"format": ",~r", "tickCount": 5},
             },
             "y": {
                 "field": "y",
@@ -147,47 +147,49 @@ def throughput(summary: Json, width: int) -> Json | None:
         return None
     bin_s, active_s = line["bin_s"], summary["run"]["active_s"]
     unit, seconds = ("s", 1) if active_s < 300 else ("min", 60) if active_s < 4 * 3600 else ("h", 3600)
-    rows = [
-        {"kind": kind, "from": at * bin_s / seconds, "to": (at + 1) * bin_s / seconds, "y": count / bin_s}
-        | {"what": f"{at * bin_s / seconds:.4g} {unit}: {count} {kind}"}
-        for kind in ("answered", "failed")
-        for at, count in enumerate(line[kind])
-        if count
-    ]
-    bars = {
-        "mark": {"type": "bar", "binSpacing": 1},
+    rows = []
+    for at, (answered, failed) in enumerate(zip(line["answered"], line["failed"], strict=True)):
+        place = {"from": at * bin_s / seconds, "to": (at + 1) * bin_s / seconds}
+        what = f"{place['from']:.4g} {unit}: {answered} answered, {failed} failed"
+        bars = (("answered", 0, answered), ("failed", answered, answered + failed))
+        rows += [
+            {**place, "kind": kind, "low": low / bin_s, "high": high / bin_s, "what": what}
+            for kind, low, high in bars
+            if high > low
+        ]
+    x = {
+        "type": "quantitative",
+        "title": f"time at work ({unit})",
+        "axis": {"format": ",~r", "tickCount": 6, "grid": False},
+        "scale": {"nice": False, "zero": True},
+    }
+    bar = {
+        "mark": {"type": "rect", "stroke": "var(--card)", "strokeWidth": 1},
         "encoding": {
-            "x": {
-                "field": "from",
-                "type": "quantitative",
-                "title": f"time at work ({unit})",
-                "axis": {"format": "~g", "tickCount": 6, "grid": False},
-                "scale": {"nice": False},
-            },
+            "x": {"field": "from", **x},
             "x2": {"field": "to"},
             "y": {
-                "field": "y",
+                "field": "low",
                 "type": "quantitative",
                 "title": "ended per second",
-                "stack": True,
-                "axis": {"format": "~g", "tickCount": 4},
+                "axis": {"format": ",~r", "tickCount": 4},
             },
+            "y2": {"field": "high"},
             "color": {
                 "field": "kind",
                 "type": "nominal",
                 "scale": {"domain": ["answered", "failed"], "range": ["var(--ok)", "var(--bad)"]},
                 "legend": None,
             },
-            "order": {"field": "kind", "sort": "descending"},
             "description": {"field": "what"},
         },
     }
     pauses = {
         "data": {"values": [{"x": at / seconds, "what": "a pause is left out here"} for at in line["pauses_s"]]},
         "mark": {"type": "rule", "strokeDash": [4, 4], "color": "var(--ink)"},
-        "encoding": {"x": {"field": "x", "type": "quantitative"}, "description": {"field": "what"}},
+        "encoding": {"x": {"field": "x", **x}, "description": {"field": "what"}},
     }
-    return _spec(rows, width, 200) | {"layer": [bars, *([pauses] if line["pauses_s"] else [])]}
+    return _spec(rows, width, 200) | {"layer": [bar, *([pauses] if line["pauses_s"] else [])]}
 
 
 def _spec(rows: Sequence[Json], width: int, height: int) -> Json:

@@ -37,8 +37,7 @@ def figure(value: float | None, digits: int = 3, sign: str = "") -> str:
     if not value:
         return "0"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    shown = f"{value:{sign},.{min(decimals, 10)}f}"
-    return shown.rstrip("0").rstrip(".") if "." in shown else shown
+    return f"{value:{sign},.{min(decimals, 10)}f}"
 
 
 def usd(value: float | None, sign: str = "") -> str:

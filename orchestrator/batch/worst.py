@@ -61,7 +61,7 @@ def rows_of(rows: Iterable[Json], wanted: Set[str]) -> dict[str, dict[str, Json]
 
 
 def questions_of(path: Path | None, wanted: Set[str]) -> dict[str, str]:
-    """What some items ask, from the input of the run; those that are not found, or all where it is not there, are left out."""
+    """What some items ask, from the input of the run; what is not found there is left out."""
     if path is None or not path.is_file():
         return {}
     return {item: text for item, text in _asked(path) if item in wanted}
