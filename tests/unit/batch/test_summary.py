@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from orchestrator.batch import summary as module
 from orchestrator.batch.results import ResultsError
 from orchestrator.batch.summary import write, write_summary
 from tests.unit.batch.made import BEGAN, DATA, failed, folder, line, recorded, right
@@ -208,7 +207,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         write(path, b"after")
     assert (b"before", ["summary.json"]) == (path.read_bytes(), os.listdir(tmp_path))
