@@ -54,7 +54,7 @@ def arms(summary: Json, keys: dict[str, Markup]) -> Markup:
         "USD per 1,000 right",
         "tokens in",
     ]
-    return _table([*head, "p50, s", "p90, s", "p95, s", "p99, s"], rows)
+    return _table([*head, *(f"p{at},\u00a0s" for at in (50, 90, 95, 99))], rows)
 
 
 def errors(summary: Json) -> Markup | None:
