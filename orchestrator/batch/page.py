@@ -133,8 +133,8 @@ def _figure(name: str, title: str, spec: Callable[[int], Json | None], wide: int
             class_="legend small",
         )
     pictures = [
-        tag("div", plots.svg(at_wide, f"{name}-w"), class_="wide"),
-        tag("div", plots.svg(at_narrow, f"{name}-n"), class_="narrow"),
+        tag("div", plots.svg(at_wide), class_="wide"),
+        tag("div", plots.svg(at_narrow), class_="narrow"),
     ]
     return tag("figure", caption, key, pictures, id=name, class_=everything)
 

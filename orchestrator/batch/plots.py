@@ -7,7 +7,6 @@ scaled down with a picture cannot be read. A mark's description is its tooltip.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
@@ -209,22 +208,16 @@ def _colours(names: Sequence[str]) -> Json:
     return {"field": "arm", "type": "nominal", "scale": scale, "legend": None}
 
 
-def svg(spec: Json, name: str) -> Markup:
-    """A plot as an element. `name` is put before its ids, which have to be unique in a page."""
+def svg(spec: Json) -> Markup:
+    """A plot as an element that fills its place, with a tooltip for each mark that has a description."""
     drawn = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
     ElementTree.register_namespace("", _SVG)
     # Made here a moment ago, by a renderer that writes no entities.
     root = ElementTree.fromstring(drawn)  # noqa: S314
-    for element in root.iter():
-        for key, value in element.attrib.items():
-            if key == "id":
-                element.set(key, f"{name}-{value}")
-            elif "url(#" in value:
-                element.set(key, re.sub(r"url\(#", f"url(#{name}-", value))
+    for element in [*root.iter()]:
         said = element.get("aria-label")
         if said and element.get("role") == "graphics-symbol" and element.get("aria-roledescription") != "axis":
-            title = ElementTree.SubElement(element, f"{{{_SVG}}}title")
-            title.text = said
-    root.attrib.pop("width", None)
-    root.attrib.pop("height", None)
+            ElementTree.SubElement(element, f"{{{_SVG}}}title").text = said
+    for fixed in ("width", "height"):
+        del root.attrib[fixed]
     return Markup(ElementTree.tostring(root, encoding="unicode"))

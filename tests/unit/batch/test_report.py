@@ -69,6 +69,12 @@ def test_what_is_left_out_has_nothing_to_show(tmp_path: Path) -> None:
         assert title not in page.text
 
 
+def test_answers_that_were_not_scored(tmp_path: Path) -> None:
+    """They stand side by side where they differ, neither right nor wrong."""
+    text = reported(tmp_path, [line("1", "a", text="Yes"), line("1", "b", text="No")]).text
+    assert (2, 0, 0) == (text.count("not scored"), text.count("✓ right"), text.count("✗ wrong"))
+
+
 def test_a_run_without_a_line(tmp_path: Path) -> None:
     """A report all the same."""
     assert "0 × 0" in reported(tmp_path, []).text
