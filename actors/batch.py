@@ -24,9 +24,11 @@ from actors.connected import application
 from actors.window import ApplicationWindow, OwnWindow, own_window
 from orchestrator.batch.costs import worst_of
 from orchestrator.batch.dry import estimate, told
-from orchestrator.batch.folder import BadFolder, Folder
+from orchestrator.batch.folder import BadFolder, Folder, Unwritable
 from orchestrator.batch.items import Surveyed, survey
 from orchestrator.batch.planning import NoPrice, Plan, Wanted, plan_of
+from orchestrator.batch.report import write_report
+from orchestrator.batch.results import ResultsError
 from orchestrator.batch.runner import Runner
 from orchestrator.batch.spec import Spec, load_spec, problem
 from orchestrator.batch.tally import Progress
@@ -47,6 +49,9 @@ def run(args: argparse.Namespace) -> int:
     except (ConfigError, BadFolder, NoPrice, NoApplication) as error:
         _say(str(error), sys.stderr)
         return BAD
+    except Unwritable as error:
+        _say(f"{error}: what is on the disk can be gone on with", sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return STOPPED
 
@@ -100,7 +105,17 @@ async def _run(args: argparse.Namespace, plan: Plan, folder: Folder, config: Con
             asyncio.get_running_loop().add_signal_handler(name, _stop, runner)
         await runner.run()
     progress.end()
+    if not runner.stopping.is_set():
+        # Told to stop, there is no time for it: a job is killed 3 s later.
+        await asyncio.to_thread(_report, plan.spec.output)
     return _end(args, plan, schedule.out_of_money, runner.stopping.is_set())
+
+
+def _report(folder: str) -> None:
+    try:
+        write_report(folder)
+    except ResultsError as error:
+        _say(f"no report was written: {error}", sys.stderr)
 
 
 def _stop(runner: Runner[Any]) -> None:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +27,9 @@ from bench.load import percentile, unary
 
 WINDOW = 500
 ITEMS = 50_000
-SLOW = "latency-2+tokens-10+rate-0"
-"""Two seconds each: 250 requests a second fill the window."""
+SLOW_S = 2.0
+SLOW = f"latency-{SLOW_S:g}+tokens-10+rate-0"
+"""250 requests a second fill the window."""
 FAST = "latency-0+tokens-10+rate-0"
 PERSON = "latency-0.5+tokens-10+rate-0"
 CONFIG = """
@@ -56,27 +58,28 @@ class Ran(NamedTuple):
         return len(within) / (last - first), seen, sum(line["latency_s"] for line in within) / len(within)
 
 
-def batch(jobs: Jobs, folder: Path, name: str, model: str, items: int, window: int, connect: str) -> subprocess.Popen[str]:
-    """Starts a batch."""
-    here = folder / name
+def batch(jobs: Jobs, here: Path, model: str, items: int, window: int, connect: str) -> subprocess.Popen[str]:
+    """Starts a batch in a folder."""
     here.mkdir()
     (here / "c.yaml").write_text(CONFIG)
     with (here / "in.jsonl").open("w") as file:
         for i in range(items):
             file.write(json.dumps({"id": f"item-{i}", "prompt": f"Why is the sky blue? {i} " * 10}) + "\n")
-    spec = {"name": name, "config": "c.yaml", "input": "in.jsonl", "output": "out", "arms": {"a": model}, "concurrency":
-    window} (here / "spec.yaml").write_text(json.dumps(spec)) command = [sys.executable, "-m", "actors.batch", str(here /
-    "spec.yaml"), "--connect", connect] env = {**jobs.environment(), "RAY_ADDRESS": jobs.address} return
-    subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    paths = {"config": "c.yaml", "input": "in.jsonl", "output": "out"}
+    spec = {"name": here.name, **paths, "arms": {"a": model}, "concurrency": window}
+    (here / "spec.yaml").write_text(json.dumps(spec))
+    command = [sys.executable, "-m", "actors.batch", str(here / "spec.yaml"), "--connect", connect]
+    env = {**jobs.environment(), "RAY_ADDRESS": jobs.address}
+    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def finish(process: subprocess.Popen[str], results: Path) -> Ran:
+def finish(process: subprocess.Popen[str], here: Path) -> Ran:
     """Watches a batch until it has ended."""
+    results = here / "out" / "results.jsonl"
     driver = psutil.Process(process.pid)
     rss: list[float] = []
     begun_s = cpu_s = 0.0
     errors: list[str] = []
-    assert process.stderr is not None
     reading = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
     reading.start()
     while process.poll() is None:
@@ -91,46 +94,68 @@ def finish(process: subprocess.Popen[str], results: Path) -> Ran:
     return Ran([json.loads(line) for line in results.open()], rss, cpu_s - begun_s)
 
 
-def cpu_of(jobs: Jobs, title: str) -> float:
+KINDS = ("ray::ServeReplica", "ray::Answering", "ray::Pool", "ray::Simulator")
+
+
+def cpu_of(jobs: Jobs, kind: str) -> float:
     """The CPU that processes of a kind have used so far."""
     total = 0.0
-    for process in jobs.processes(title):
+    for process in jobs.processes(kind):
         with contextlib.suppress(psutil.Error):
             times = process.cpu_times()
             total += times.user + times.system
     return total
 
 
+class Used:
+    """The CPU that each kind uses meanwhile. A coordinator of one's own, and its pools, end with the batch: it is looked at
+    until then."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+        self._before = {kind: cpu_of(jobs, kind) for kind in KINDS}
+        self._now = dict(self._before)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(1):
+            for kind in KINDS:
+                self._now[kind] = max(self._now[kind], cpu_of(self._jobs, kind))
+
+    def end(self) -> dict[str, float]:
+        """Seconds, by kind."""
+        self._over.set()
+        self._thread.join()
+        return {kind: self._now[kind] - self._before[kind] for kind in KINDS}
+
+
 def full_window(jobs: Jobs, folder: Path, connect: str) -> None:
     """Throughput against concurrency by mean latency."""
-    how = "attached" if connect != "never" else "own"
+    how = "own" if connect == "never" else "attached"
     items = 20 * WINDOW
-    kinds = ("ray::ServeReplica", "ray::Answering", "ray::Pool", "ray::Simulator")
-    before = {kind: cpu_of(jobs, kind) for kind in kinds}
-    # The coordinator of one's own, and its pools, end with the batch: they are looked at until then.
-    used = dict(before)
-    process = batch(jobs, folder, f"window-{how}", f"sim/{SLOW}", items, WINDOW, connect)
-    watching = threading.Event()
-
-    def watch() -> None:
-        while not watching.wait(1):
-            for kind in kinds:
-                used[kind] = max(used[kind], cpu_of(jobs, kind))
-
-    thread = threading.Thread(target=watch) thread.start() ran = finish(process, folder / f"window-{how}" / "out" /
-    "results.jsonl") watching.set() thread.join() rate, seen_s, latency_s = ran.steady() row(f"{how}, {WINDOW} in flight,
-    requests a second", f"{rate:.0f}", f"{WINDOW} / 2 s is {WINDOW / 2:.0f}: {rate / WINDOW * 2:.1%}") row(f"{how}, the
-    window's share that is in flight", f"{rate * seen_s / WINDOW:.1%}", f"{seen_s:.3f} s a request, {latency_s:.3f} s
-    upstream") row(f"{how}, CPU per request of the driver", f"{ran.cpu_s / items * 1000:.2f} ms") for kind in kinds:
-        if (spent := used[kind] - before[kind]) > 0.5:
-            row(f"{how}, CPU per request of {kind.removeprefix('ray::')}", f"{spent / items * 1000:.2f} ms")
+    used = Used(jobs)
+    ran = finish(batch(jobs, folder / how, f"sim/{SLOW}", items, WINDOW, connect), folder / how)
+    spent = {"the driver": ran.cpu_s, **used.end()}
+    rate, seen_s, latency_s = ran.steady()
+    ideal = WINDOW / SLOW_S
+    row(f"{how}, {WINDOW} in flight, a second", f"{rate:.0f}", f"{ideal:.0f} by {SLOW_S:g} s each: {rate / ideal:.1%}")
+    beside = f"{seen_s:.3f} s a request, of which {latency_s:.3f} s upstream"
+    row(f"{how}, the same by the mean latency that was seen", f"{rate * seen_s / WINDOW:.1%}", beside)
+    for kind, seconds in spent.items():
+        if seconds > 0.5:
+            row(f"{how}, CPU per request of {kind.removeprefix('ray::')}", f"{seconds / items * 1000:.2f} ms")
 
 
 def memory(jobs: Jobs, folder: Path) -> None:
-    """Growth over many items.""" process = batch(jobs, folder, "memory", f"sim/{FAST}", ITEMS, WINDOW, "never") ran =
-    finish(process, folder / "memory" / "out" / "results.jsonl") rate, _, _ = ran.steady() tenth, last =
-    ran.rss_mb[len(ran.rss_mb) // 10], max(ran.rss_mb[-len(ran.rss_mb) // 10 :]) row(f"driver's memory at 10 % of {ITEMS:,}
-    items", f"{tenth:.0f} MB", f"at the end {last:.0f} MB; {rate:.0f} requests a second")
+    """Growth over many items."""
+    here = folder / "memory"
+    ran = finish(batch(jobs, here, f"sim/{FAST}", ITEMS, WINDOW, "never"), here)
+    rate, _, _ = ran.steady()
+    tenth, last = ran.rss_mb[len(ran.rss_mb) // 10], max(ran.rss_mb[-len(ran.rss_mb) // 10 :])
+    beside = f"at the end {last:.0f} MB; {rate:.0f} requests a second"
+    row(f"the driver's memory at 10 % of {ITEMS:,} items", f"{tenth:.0f} MB", beside)
 
 
 def people(jobs: Jobs, folder: Path) -> None:
@@ -142,8 +167,9 @@ def people(jobs: Jobs, folder: Path) -> None:
         return answered.latencies_s
 
     alone = ask()
-    process = batch(jobs, folder, "people", f"narrow/{PERSON}", 6_000, 256, jobs.address)
-    results = folder / "people" / "out" / "results.jsonl"
+    here = folder / "people"
+    process = batch(jobs, here, f"narrow/{PERSON}", 6_000, 256, jobs.address)
+    results = here / "out" / "results.jsonl"
     while not results.exists() or not results.stat().st_size:
         assert process.poll() is None
         time.sleep(0.2)
@@ -153,27 +179,30 @@ def people(jobs: Jobs, folder: Path) -> None:
     process.terminate()
     process.communicate(timeout=30)
     for share in (0.5, 0.99):
-        with_s, without_s = percentile(beside, share), percentile(alone, share) row(f"people's p{share * 100:g} beside a
-        batch", f"{with_s * 1000:.0f} ms", f"alone {without_s * 1000:.0f} ms: {with_s / without_s:.2f}")
+        with_ms, without_ms = (percentile(one, share) * 1000 for one in (beside, alone))
+        beside_it = f"alone {without_ms:.0f} ms: {with_ms / without_ms:.2f} times"
+        row(f"people's p{share * 100:g} while a batch fills the pool", f"{with_ms:.0f} ms", beside_it)
+
+
+PARTS: dict[str, Callable[[Jobs, Path], None]] = {
+    "own": lambda jobs, folder: full_window(jobs, folder, "never"),
+    "attached": lambda jobs, folder: full_window(jobs, folder, jobs.address),
+    "people": people,
+    "memory": memory,
+}
 
 
 def main() -> None:
     """Runs the benchmark and prints the table; arguments name the parts that are wanted."""
-    wanted = sys.argv[1:] or ["own", "attached", "people", "memory"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "served.yaml").write_text(CONFIG)
         jobs = Jobs(folder / "served.yaml")
         try:
-            print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n| figure | value | beside it |\n| --- | --- | ---
-            |") if "own" in wanted:
-                full_window(jobs, folder, "never")
-            if "attached" in wanted:
-                full_window(jobs, folder, jobs.address)
-            if "people" in wanted:
-                people(jobs, folder)
-            if "memory" in wanted:
-                memory(jobs, folder)
+            print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+            print("| figure | value | beside it |\n| --- | --- | --- |")
+            for part in sys.argv[1:] or PARTS:
+                PARTS[part](jobs, folder)
             print(f"load at the end {os.getloadavg()[0]:.1f}")
         finally:
             jobs.stop()

@@ -33,6 +33,10 @@ class BadFolder(OrchestratorError):
     """A folder that cannot be gone on in; the message says why, and what to do."""
 
 
+class Unwritable(OrchestratorError):
+    """Results that cannot be written any more: a full disk, say."""
+
+
 class Line(NamedTuple):
     """What is to be known of a line of results."""
 
@@ -208,9 +212,12 @@ class Folder:
 
         def sync() -> int:
             content = memoryview(b"".join(lines))
-            while content:
-                content = content[os.write(results, content) :]
-            os.fsync(results)
+            try:
+                while content:
+                    content = content[os.write(results, content) :]
+                os.fsync(results)
+            except OSError as error:
+                raise Unwritable(f"{self._at(RESULTS)} cannot be written: {error.strerror or error}") from None
             return len(lines)
 
         return sync

@@ -30,7 +30,7 @@ def questions(
 ) -> tuple[list[Json], list[Json]]:
     """The conversations by which a judge is asked, once in each order of the blocks."""
     criterion = " ".join(part for part in (_BY_REFERENCE if reference is not None else "", rubric or "") if part)
-    blocks = [("question", _told(messages)), ("answer", text)]
+    blocks = [("question", told(messages)), ("answer", text)]
     if reference is not None:
         blocks[1:1] = [("reference", reference)]
     instruction = _ASKED.format(criterion=criterion)
@@ -48,7 +48,7 @@ def verdict(text: str | None) -> bool | None:
     return {"true": True, "false": False}.get(found.key) if found is not None else None
 
 
-def _told(messages: Sequence[Json]) -> str:
+def told(messages: Sequence[Json]) -> str:
     """A conversation as text: of one turn, what it says."""
     said = [(str(one.get("role")), text_of(one)) for one in messages]
     return said[0][1] if len(said) == 1 else "\n\n".join(f"{role}: {text}" for role, text in said)

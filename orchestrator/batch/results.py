@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.types import Json
 
 RESULTS = "results.jsonl"
+FAILED = "failed.jsonl"
+"""Lines that were taken out of the results to be tried again."""
 RUN = "run.json"
 
 
@@ -24,20 +27,20 @@ class Manifest(NamedTuple):
 
     name: str
     arms: Mapping[str, str]
-    """The selector of each arm."""
+    """The selector of each arm that has one."""
     items: int | None
     """How many items each arm has in all."""
     questions: Path | None
-    """The input."""
+    """The input, where the runner found it."""
 
 
-def read(folder: str | Path) -> Iterator[Json]:
+def read(folder: str | Path, name: str = RESULTS) -> Iterator[Json]:
     """The lines of a folder's results, as they stand there.
 
     A last line without its line feed is one whose writing was killed: it is passed over. Raises ResultsError where there are
     no results, or a line is none.
     """
-    path = Path(folder) / RESULTS
+    path = Path(folder) / name
     try:
         file = path.open("rb")
     except OSError as error:
@@ -54,13 +57,23 @@ def read(folder: str | Path) -> Iterator[Json]:
             yield row
 
 
+def require(*modules: str) -> None:
+    """Raises ResultsError where a module is missing that comes with the extra `orchestrator[batch]`."""
+    for name in modules:
+        try:
+            import_module(name)
+        except ImportError:
+            what = f"statistics and plots need {name}: pip install 'orchestrator[batch]'"
+            raise ResultsError(what) from None
+
+
 def manifest(folder: str | Path) -> Manifest:
     """What is known of a run beside its results. Raises ResultsError for a `run.json` that cannot be read."""
     path = Path(folder) / RUN
     try:
         said = orjson.loads(path.read_bytes())
-        arms = {str(name): str(selector) for name, selector in (said.get("arms") or {}).items()}
-        questions = said.get("questions")
+        arms = {name: str(selector) for name, selector in (said.get("arms") or {}).items() if selector is not None}
+        questions = said.get("input")
         return Manifest(
             str(said.get("name") or Path(folder).resolve().name),
             arms,

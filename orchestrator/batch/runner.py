@@ -105,7 +105,7 @@ class Runner(Generic[H]):
     async def run(self) -> None:
         """Returns when all is done, there is no money for the rest, or it was told to stop; whatever came is durable then.
 
-        Raises OSError where the results cannot be written.
+        Raises Unwritable where the results cannot be.
         """
         tasks = [asyncio.ensure_future(one) for one in (self._ask(), self._keep_durable(), self._look())]
         try:

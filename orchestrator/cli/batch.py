@@ -76,5 +76,24 @@ def batch(args: argparse.Namespace) -> int:
     if args.batch == "submit":
         code = import_module("actors.jobs").submit(args)
         return code
-    print(f"batch {args.batch}: is not available yet", file=sys.stderr)
-    return 2
+    from orchestrator.batch.results import ResultsError
+
+    try:
+        return _report(args.folder) if args.batch == "report" else _weights(args.folder)
+    except ResultsError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _report(folder: str) -> int:
+    from orchestrator.batch.report import write_report
+
+    print(write_report(folder))
+    return 0
+
+
+def _weights(folder: str) -> int:
+    from orchestrator.batch.weights import weights_of
+
+    print(weights_of(folder).yaml().rstrip())
+    return 0

@@ -15,7 +15,7 @@ from orchestrator.batch.planning import Plan, Wanted, plan_of
 from orchestrator.batch.spec import load_spec
 from orchestrator.config.load import load_mapping
 from orchestrator.types import Json
-from tests.unit.batch.made import write_spec
+from tests.unit.batch.given import write_spec
 
 SIM: Json = {"simulate": {}, "pool": {"concurrency": 10}}
 

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.batch.folder import BadFolder, Folder, identity
 from orchestrator.batch.spec import Spec, load_spec
 from orchestrator.types import Json
-from tests.unit.batch.made import write_spec
+from tests.unit.batch.given import write_spec
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from orchestrator.asks import Answer
 from orchestrator.batch.lines import Came, cost_of, failure_of, line_of, text_of
 from orchestrator.errors import BadChoice, CallFailed, Denied, NotAllowed, OrchestratorError, UnknownSelector
 from orchestrator.types import Failure, FailureKind, Json, Reply
-from tests.unit.batch.made import answer, attempt, pair
+from tests.unit.batch.given import answer, attempt, pair
 
 K = FailureKind
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from orchestrator.batch.package import pack
 from orchestrator.batch.spec import load_spec
-from tests.unit.batch.made import write_spec
+from tests.unit.batch.given import write_spec
 
 
 def files(folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from orchestrator.asks import Ask
 from orchestrator.batch import runner, schedule
-from orchestrator.batch.folder import Folder
+from orchestrator.batch.folder import Folder, Unwritable
 from orchestrator.batch.items import survey
 from orchestrator.batch.lines import Came
 from orchestrator.batch.planning import NoPrice, Plan, Wanted, plan_of
@@ -23,7 +24,7 @@ from orchestrator.batch.spec import load_spec
 from orchestrator.batch.tally import Progress
 from orchestrator.errors import CallFailed, OrchestratorError
 from orchestrator.types import Failure, FailureKind, Json
-from tests.unit.batch.made import answer, write_spec
+from tests.unit.batch.given import answer, write_spec
 
 K = FailureKind
 Answering = Callable[[Ask, int], Came | float]
@@ -257,11 +258,11 @@ async def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.Monk
     """It is the caller's to say so; nothing that was asked stays in flight."""
     run = Run(tmp_path, lambda _, number: 60.0 if number > 4 else answer(), concurrency=10)
 
-    def full() -> int:
+    def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run.folder, "take_pending", lambda: full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(Unwritable, match=r"results\.jsonl cannot be written: No space left"):
         await run.go()
     assert [5, 6, 7, 8, 9, 10, 11, 12, 13, 14] == run.window.stopped
 

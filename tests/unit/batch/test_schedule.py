@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.batch.schedule import Pair, Purse, Schedule, is_later, wait_s
 from orchestrator.types import Failure, FailureKind
-from tests.unit.batch.made import pair
+from tests.unit.batch.given import pair
 
 
 def schedule(window: int = 4, purse: Purse | None = None, **arms: list[Pair]) -> Schedule:

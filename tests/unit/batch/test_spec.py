@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.batch.spec import MAX_ARMS, OWN, load_spec, problem
 from orchestrator.errors import ConfigError
-from tests.unit.batch.made import write_spec
+from tests.unit.batch.given import write_spec
 
 
 def test_paths_begin_at_the_folder_of_the_spec(tmp_path: Path) -> None:
