@@ -233,8 +233,10 @@ class Runner(Generic[H]):
 
     async def _keep_durable(self) -> None:
         while True:
+            # Not `wait_for`: cancelled in the moment in which a group is complete, that of Python 3.11 forgets about it.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), SYNC_S)
+                async with asyncio.timeout(SYNC_S):
+                    await self._full.wait()
             self._full.clear()
             # What has been begun is brought to its end, also where this is cancelled.
             await asyncio.shield(self._sync())
