@@ -1,4 +1,4 @@
-"""The results of a run in columns: what statistics need of each item and arm, 34 bytes of them, and none of the texts.
+"""The results of a run in columns: what statistics need of each item and arm, 33 bytes of them, and none of the texts.
 
 Lines may come in any order: items and arms are sorted at the end, so that all that is made of the columns is the same for the
 same lines.
@@ -64,7 +64,6 @@ class Arm:
         self._state, self._cost, self._latency = array("b"), array("d"), array("d")
         self._label, self._end = array("Q"), array("d")
         self.errors: Counter[str] = Counter()
-        self.winners: Counter[str] = Counter()
         self.tokens = [0, 0]
         self.tokens_known = 0
         self.estimates = 0
@@ -91,7 +90,6 @@ class Arm:
         self._latency[place] = _number(row.get("latency_s"))
         self._label[place] = label(score.get("extracted") if score else row.get("text"))
         self.estimates += bool(row.get("cost_is_estimate"))
-        self.winners[str(row.get("winner") or f"{row.get('provider')}/{row.get('model')}")] += 1
         counts = row.get("input_tokens"), row.get("output_tokens")
         if None not in counts:
             self.tokens_known += 1

@@ -23,6 +23,7 @@ from orchestrator.batch.score import CHOICES, Score
 from orchestrator.config.settings import Extract
 from orchestrator.consensus import normal
 from orchestrator.consensus.extract import WINDOW, Extracted, expression, extract, object_of
+from orchestrator.money import on_grid
 from orchestrator.types import Json
 
 SHOWN_CHARACTERS = 1_000
@@ -103,6 +104,7 @@ class Scorer:
         """Has one answer judged: twice, at the same time. `messages` is the conversation that it answers."""
         rule = self._rule
         assert rule.judge is not None
+        expected = None if expected == [] else expected
         if expected is None and rule.rubric is None:
             return _NOTHING_EXPECTED
         found = self._read(text or "", cut=cut)
@@ -114,7 +116,7 @@ class Scorer:
         opinions = await asyncio.gather(*(ask(rule.judge, one) for one in asked))
         first, second = (grading.verdict(one.text) for one in opinions)
         costs = [one.cost_usd for one in opinions]
-        cost_usd = None if None in costs else sum(cost for cost in costs if cost is not None)
+        cost_usd = None if None in costs else on_grid(sum(cost for cost in costs if cost is not None))
         why = None
         if None in (first, second):
             why = "the judge gave no verdict"
