@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from ray import serve
 from ray.exceptions import RayError
 
 from actors.following import Following
+from actors.ledger import RayDesk
 from actors.pools import RayPools
 from orchestrator.accounting import Lasting
 from orchestrator.asks import Answer, Ask, Reloaded
@@ -24,6 +26,8 @@ from orchestrator.config.settings import Rollout
 from orchestrator.config.shown import shown
 from orchestrator.coordinator import Coordinator
 from orchestrator.errors import CallFailed
+from orchestrator.ledger.asking import Asking
+from orchestrator.ledger.keeping import Keeping
 from orchestrator.python.asking import AnswerStream, Opened, ask_for, ending, whole
 from orchestrator.types import Failure, FailureKind, Json
 from orchestrator.wire.app import App
@@ -35,6 +39,10 @@ DRAIN_S = 120.0
 """As long as HAProxy lets streams run on after it was reloaded (RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S)."""
 RELOAD_UP_S = 5.0
 """The same for pools that a changed configuration brings."""
+FLUSH_S = 2.0
+"""How long a replica that ends waits for the ledger to acknowledge its last records."""
+
+_log = logging.getLogger("orchestrator.app")
 
 
 class CoordinatorReplica:
@@ -49,6 +57,7 @@ class CoordinatorReplica:
         self._pools = RayPools()
         # What was learned of deployments, and what was counted, outlives configurations.
         self._lasting = Lasting()
+        self._keeping = Keeping(self._lasting, RayDesk)
         self._following = Following(config, self._lasting.counters, self._take, self._drain)
         self._current: Coordinator | None = None
         self._former: list[Coordinator] = []
@@ -59,6 +68,7 @@ class CoordinatorReplica:
 
     async def _take(self, snapshot: Snapshot) -> None:
         await self._pools.apply(snapshot, POOLS_UP_S if self._current is None else RELOAD_UP_S)
+        self._keeping.follow(snapshot.config.ledger)
         before = self._current
         self._current = Coordinator(snapshot.config, self._pools.calls, self._pools, lasting=self._lasting)
         if before is not None:
@@ -77,6 +87,11 @@ class CoordinatorReplica:
         self.draining = True
         for one in (*self._former, self.coordinator()):
             await one.idle()
+        await self._keeping.flush(FLUSH_S)
+
+    async def __del__(self) -> None:
+        """Called by Serve, when a replica that is replaced or taken away has answered what it had in flight."""
+        await self._keeping.flush(FLUSH_S)
 
     def coordinator(self) -> Coordinator:
         """The one that answers what comes now."""
@@ -103,6 +118,20 @@ class CoordinatorReplica:
             return await self._following.reload()
         except (RayError, TimeoutError) as error:
             return Reloaded(0, (f"the control actor does not answer: {type(error).__name__}",))
+
+    async def spend(self, asked: Asking) -> Json | None:
+        """See `orchestrator.wire.app.Admin`."""
+        spent = await self._keeping.spend(asked)
+        if spent is not None:
+            try:
+                spent["lost"] = (await self._following.status())["lost"]
+            except (RayError, TimeoutError):
+                _log.info("the control actor is away: only this coordinator's lost records are shown")
+        return spent
+
+    async def budgets(self) -> list[Json] | None:
+        """See `orchestrator.wire.app.Admin`."""
+        return await self._keeping.budgets()
 
     # By handle (contract §5): `h = serve.get_app_handle("orchestrator")`.
 

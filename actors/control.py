@@ -3,7 +3,7 @@
 A named, detached actor, like the pools. Coordinators ask it for whatever is newer than what they have and wait for the
 answer (a long poll), and bring their counters along. It keeps nothing that cannot be made anew: killed, it comes back,
 reads the file, and nobody notices; if the file has become unusable meanwhile, it takes the last good configuration from the
-coordinators, who still have it.
+coordinators, who still have it. It also has prices fetched, as often as the configuration wants.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from actors.pool import detached
 from orchestrator.asks import Reloaded
 from orchestrator.config.live import Live, Snapshot
 from orchestrator.counters import Counters, total
+from orchestrator.pricing.openrouter import NotFetched
+from orchestrator.pricing.refresh import Schedule, refresh
 from orchestrator.types import Json
 
 NAME = "control"
@@ -30,6 +32,8 @@ POLL_S = 5.0
 GONE_S = 30.0
 """A coordinator that has not asked for so long is gone; what it had counted stays."""
 LONELY_S = 60.0
+REFRESH_LOOK_S = 1.0
+"""How often it is looked whether prices are to be fetched."""
 
 _log = logging.getLogger("orchestrator.control")
 
@@ -52,6 +56,8 @@ class Control:
         self._drained: set[str] = set()
         self._live.reload()
         self._watching = asyncio.ensure_future(self._watch())
+        self._schedule = Schedule()
+        self._refreshing = asyncio.ensure_future(self._refresh())
 
     async def _watch(self) -> None:
         while True:
@@ -70,6 +76,23 @@ class Control:
                 self._former.add(self._counters.pop(name)[1])
             if now_s - self._asked_s > LONELY_S:
                 ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+
+    async def _refresh(self) -> None:
+        """Fetches prices when it is time to, in a thread; the new file is then seen as any change is."""
+        while True:
+            await asyncio.sleep(REFRESH_LOOK_S)
+            snapshot = self._live.snapshot
+            if snapshot is None or not self._schedule.due(snapshot.config.prices):
+                continue
+            problem: str | None = None
+            try:
+                await asyncio.to_thread(refresh, snapshot.config.prices.cache)
+            except (NotFetched, OSError) as error:
+                problem = " ".join(str(error).split())
+            except Exception as error:  # a mistake of ours stops no refresh for good
+                problem = f"{type(error).__name__}: {error}"
+                _log.exception("prices could not be refreshed")
+            self._schedule.ended(problem)
 
     def _publish(self) -> None:
         assert self._live.snapshot is not None
@@ -158,11 +181,13 @@ class Control:
     async def status(self) -> Json:
         """What /admin/config shows: no keys, only how many there are."""
         live = self._live
+        counted = total([self._former, *(counters for _, counters in self._counters.values())])
         return {
             "source": live.path,
             "problems": [*live.problems, *_lines(live.user_problems)],
             "problems_since": live.problems_since,
-            "counters": total([self._former, *(counters for _, counters in self._counters.values())]).rows(),
+            "counters": counted.rows(),
+            "lost": counted.lost,
             "coordinators": len(self._counters),
         }
 

@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from actors.cluster import joined
+from actors.ledger import RayDesk
 from actors.pools import RayPools
+from orchestrator.accounting import Lasting
 from orchestrator.config.digest import digest
 from orchestrator.config.live import Snapshot
 from orchestrator.config.settings import Config
 from orchestrator.coordinator import Coordinator
+from orchestrator.ledger.keeping import Keeping
 
 POOLS_UP_S = 20.0
 """How long it waits for its pools before it begins without those that do not come up."""
@@ -27,8 +30,12 @@ async def embedded(config: Config) -> AsyncIterator[Coordinator]:
     """
     async with joined(None):
         pools = RayPools(group=digest(config))
+        lasting = Lasting()
+        keeping = Keeping(lasting, RayDesk)
         try:
             await pools.apply(Snapshot(VERSION, config), POOLS_UP_S)
-            yield Coordinator(config, pools.calls, pools)
+            keeping.follow(config.ledger)
+            yield Coordinator(config, pools.calls, pools, lasting=lasting)
         finally:
+            await keeping.aclose()
             await pools.close_others((), VERSION + 1)

@@ -221,10 +221,14 @@ def find_or_make(provider: str) -> Any:
     return detached(Pool, actor_name(provider), max_concurrency=MAX_CONCURRENCY)
 
 
-def detached(kind: type, name: str, *arguments: object, max_concurrency: int) -> Any:
-    """The handle of a named actor that outlives whoever made it; the first who asks makes it."""
+def detached(
+    kind: type, name: str, *arguments: object, max_concurrency: int, resources: dict[str, float] | None = None
+) -> Any:
+    """The handle of a named actor that outlives whoever made it; the first who asks makes it. `resources`: what its node has
+    to have."""
     options = ray.remote(
         num_cpus=0,
+        resources=resources,
         max_concurrency=max_concurrency,
         max_restarts=-1,
         # A call that is made again bills twice: whether it may be is decided by plans, not by Ray.

@@ -27,7 +27,7 @@ from orchestrator.drive import Stream
 from orchestrator.resilience.latency import MODELS, Quantiles
 from orchestrator.routes import Candidate
 from orchestrator.strategies.plan import Call
-from orchestrator.types import Failure, FailureKind, Reply
+from orchestrator.types import Failure, FailureKind, Reply, Usage
 
 RESTART_S = 10.0
 """How long a call waits for a pool that is being restarted: it is back 1 to 5 s after kill -9."""
@@ -129,7 +129,9 @@ class RayCalls:
         except TimeoutError:
             why = flight.link.problem
             flight.failure = Failure(
-                FailureKind.POOL_LOST, f"the pool of {flight.link.provider} is not to be reached: {why}"
+                FailureKind.POOL_LOST,
+                f"the pool of {flight.link.provider} is not to be reached: {why}",
+                usage=Usage(),  # it was not sent
             )
             flight.signal()
         else:

@@ -44,6 +44,8 @@ class Ended(NamedTuple):
     """From its beginning to the first token for the caller; None where it was not streamed, or did not come so far."""
     arm_outcomes: Mapping[str, str]
     """Selector of each split that it went through -> what came of the arm itself."""
+    text: str | None = None
+    """What was streamed to the caller, where texts are kept (`ledger.store_text`) and it was one text and nothing else."""
 
 
 class Allowance(Protocol):

@@ -37,6 +37,8 @@ class Answer:
     strategy: str
     provider: str | None = None
     model: str | None = None
+    cost_usd: float | None = None
+    """Of the winner's attempt alone; None: no price is known. That of the whole stands in the report."""
 
 
 class Reloaded(NamedTuple):

@@ -183,12 +183,16 @@ class EndpointStream:
             self._response.recycle(self._body)
             return Finish(last.last, last.model, last.usage, last.usage_body, tries)
         await self._response.aclose()
+        if last.usage is None:
+            last = replace(last, usage=self.usage_so_far)
         return failed(self._provider, last, self._decoder.model, tries)
 
     @property
     def usage_so_far(self) -> Usage:
-        """What a stream that is cut off has used, by the number of its deltas: an estimate."""
-        return Usage(0, self._decoder.deltas)
+        """What a stream that is cut off has used: what its provider has said so far, and the number of its deltas, which are
+        an estimate. An input that it has not said is 0."""
+        said = self._decoder.used or Usage()
+        return said._replace(output_tokens=max(said.output_tokens, self._decoder.deltas))
 
     async def aclose(self) -> None:
         """Closes the upstream connection at once; harmless after the end."""

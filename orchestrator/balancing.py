@@ -7,7 +7,8 @@ own. One that nobody has asked lately comes first, and a share of the calls (`ex
 a deployment which has recovered is noticed.
 
 By in-flight: the less busy of two that are drawn (Mitzenmacher, "The Power of Two Choices", 2001). By weight: drawn by
-weight.
+weight. By cost: the cheapest for the request at hand, of those that answer; one whose price is not known comes after all
+others, and behind it those that have lately failed more often than not.
 
 Whoever asked to be left alone (a rate limit, an open breaker) comes last until then. All this is what one coordinator has
 seen; several of them learn apart, and each from its own calls.
@@ -20,6 +21,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 DECAY_S = 10.0
@@ -29,7 +31,9 @@ ERROR_S = 5.0
 """What a failure costs beside the time it took: another call, and its latency."""
 KEPT = 2_000
 
-By = Literal["latency", "in_flight", "weight"]
+_FREE: Mapping[str, float | None] = {}
+
+By = Literal["latency", "cost", "in_flight", "weight"]
 
 
 @dataclass(slots=True)
@@ -39,6 +43,10 @@ class _Known:
     seen_s: float = -math.inf
     in_flight: int = 0
     alone_until_s: float = -math.inf
+
+    def fails(self, now_s: float) -> bool:
+        """Whether it has lately failed more often than not; after a while without a call it may be tried again."""
+        return self.errors > 0.5 and now_s - self.seen_s <= IDLE_S
 
     def score(self, now_s: float) -> float:
         if now_s - self.seen_s > IDLE_S:
@@ -76,9 +84,16 @@ class Scores:
             known.alone_until_s = now_s + alone_s
 
     def order(
-        self, names: Sequence[str], now_s: float, *, by: By, explore: float, weights: Mapping[str, float]
+        self,
+        names: Sequence[str],
+        now_s: float,
+        *,
+        by: By,
+        explore: float,
+        weights: Mapping[str, float],
+        costs: Mapping[str, float | None] = _FREE,
     ) -> list[int]:
-        """The places of `names`, whoever is to be asked first in front."""
+        """The places of `names`, whoever is to be asked first in front. `costs`: of asking each."""
         free = [i for i, name in enumerate(names) if self._of(name).alone_until_s <= now_s]
         rest = sorted(set(range(len(names))) - set(free), key=lambda i: self._of(names[i]).alone_until_s)
         if by == "weight":
@@ -89,6 +104,10 @@ class Scores:
             self._rng.shuffle(free)
             two = sorted(free[:2], key=lambda i: self._of(names[i]).in_flight)
             free = [*two, *sorted(free[2:], key=lambda i: self._of(names[i]).in_flight)]
+        elif by == "cost":
+            self._rng.shuffle(free)
+            dear = {i: inf if (cost := costs.get(names[i])) is None else cost for i in free}
+            free.sort(key=lambda i: (self._of(names[i]).fails(now_s), dear[i]))
         else:
             self._rng.shuffle(free)
             free.sort(key=lambda i: self._of(names[i]).score(now_s))

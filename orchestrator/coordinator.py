@@ -11,9 +11,10 @@ from typing import Any, Protocol
 from orchestrator.accounting import Allowance, Asked, Ended, Lasting
 from orchestrator.asks import Answer, Ask, Gone, Sink
 from orchestrator.config.settings import Config, Server, Strategy
+from orchestrator.dialects.resume import SoFar
 from orchestrator.drive import Record, Run, Runtime, drive
 from orchestrator.errors import UnknownSelector
-from orchestrator.report import report_of
+from orchestrator.report import cost_of_call, report_of
 from orchestrator.resilience.budget import Budget, Turns
 from orchestrator.resilience.latency import Quantiles
 from orchestrator.rollout import decide
@@ -111,7 +112,8 @@ class Coordinator:
         began_s = self._clock()
         allowances = await self._allowed(asked)
         world = RequestWorld(self, self._clock, ask)
-        reporting = None if sink is None else _Reporting(sink, ask, route, world.arms, self._clock)
+        keep = self.config.ledger is not None and self.config.ledger.store_text
+        reporting = None if sink is None else _Reporting(sink, ask, route, world.arms, self._clock, keep=keep)
         records: list[Record] = []
         run: Run | None = None
         outcome: Reply | Finish | Failure = Failure(FailureKind.INTERNAL, "it failed unexpectedly")
@@ -132,13 +134,16 @@ class Coordinator:
             world.end()
             self._learn(records)
             winner = None if run is None else run.winner
-            report = report_of(ask, route, records, winner, world.arms)
+            report = report_of(ask, route, records, winner, world.arms, self.config.prices)
             if run is not None and run.consensus is not None:
                 report["consensus"] = run.consensus
             opened_s = None if reporting is None or reporting.opened_s is None else reporting.opened_s - began_s
-            self._tell(Ended(asked, outcome, report, self._clock() - began_s, opened_s, world.outcomes), allowances)
+            text = None if reporting is None else reporting.text()
+            ended = Ended(asked, outcome, report, self._clock() - began_s, opened_s, world.outcomes, text)
+            self._tell(ended, allowances)
         model = outcome.model if isinstance(outcome, Reply | Finish) else None
-        return Answer(outcome, report, route.strategy.name, winner.provider if winner else None, model)
+        cost_usd = None if run.call is None else cost_of_call(report, records, run.call)
+        return Answer(outcome, report, route.strategy.name, winner.provider if winner else None, model, cost_usd)
 
     async def _allowed(self, asked: Asked) -> list[Allowance]:
         """What the request may spend, by everybody who has a say. Raises Denied."""
@@ -219,7 +224,9 @@ class Coordinator:
 class _Reporting:
     """A sink of the edge's as a sink of the driver's."""
 
-    def __init__(self, sink: Sink, ask: Ask, route: Route, arms: Mapping[str, str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, sink: Sink, ask: Ask, route: Route, arms: Mapping[str, str], clock: Callable[[], float], *, keep: bool
+    ) -> None:
         self.opened_s: float | None = None
         """When the first token came, by the clock."""
         self._clock = clock
@@ -227,7 +234,18 @@ class _Reporting:
         self._ask = ask
         self._route = route
         self._arms = arms
-        self.send = sink.send
+        self._sent = SoFar() if keep else None
+        self.send = self._send if keep else sink.send
+
+    def text(self) -> str | None:
+        """What was sent, where it is kept."""
+        sent = None if self._sent is None else self._sent.sent()
+        return None if sent is None else sent.text
+
+    async def _send(self, chunks: Sequence[bytes]) -> None:
+        assert self._sent is not None
+        self._sent.add(chunks)
+        await self._sink.send(chunks)
 
     async def open(self, candidate: Candidate, opened: Opened, records: Sequence[Record]) -> None:
         self.opened_s = self._clock()

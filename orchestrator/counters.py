@@ -27,6 +27,10 @@ class Counters:
         """(provider, model, outcome) -> attempts."""
         self.arms: Counter[tuple[str, str, str]] = Counter()
         """(selector of the split, arm, outcome of the arm) -> requests."""
+        self.alerts: Counter[tuple[str, str]] = Counter()
+        """(account, threshold) -> times that it was said that a budget is nearly spent: once for each threshold."""
+        self.lost = 0
+        """Requests that the ledger has no record of, although there is one."""
 
     def ended(self, ended: Ended) -> None:
         """See `orchestrator.accounting.Observer`."""
@@ -54,6 +58,8 @@ class Counters:
         self.requests.update(other.requests)
         self.attempts.update(other.attempts)
         self.arms.update(other.arms)
+        self.lost += other.lost
+        self.alerts.update(other.alerts)
 
     def rows(self) -> dict[str, list[dict[str, Any]]]:
         """As JSON, by label."""

@@ -16,9 +16,11 @@ from orchestrator.dialects.resume import SoFar
 from orchestrator.resilience.latency import Quantiles
 from orchestrator.routes import Candidate
 from orchestrator.strategies.plan import Call, Event, Plan, Step, Verdict
-from orchestrator.types import Chunk, Failure, Finish, Json, Opened, Piece, Reply
+from orchestrator.types import Chunk, Failure, Finish, Json, Opened, Piece, Reply, Request
 
 H = TypeVar("H")
+BYTES_PER_TOKEN = 4
+"""OpenAI's rule of thumb for English: help.openai.com, "What are tokens and how to count them?"."""
 
 
 class Stream(Protocol):
@@ -87,6 +89,31 @@ class Record:
     end_s: float | None = None
     outcome: Reply | Finish | Failure | None = None
     """None: still running, or, with `end_s` set, cancelled because another won."""
+    input_tokens: int = 0
+    """Of its request, estimated."""
+    opened: bool = False
+    """Whether its first token has come; streams only."""
+    _chunks: int = 0
+    _bytes: int = 0
+    """Of the chunks after the first, which also says whose turn it is."""
+    _least: int = 0
+    """Of the shortest of these: what stands around every text."""
+
+    def relay(self, chunks: Sequence[bytes]) -> None:
+        """These go to the caller."""
+        rest = chunks if self._chunks else chunks[1:]
+        self._chunks += len(chunks)
+        if rest:
+            least = min(map(len, rest))
+            self._least = min(self._least, least) if self._bytes else least
+            self._bytes += sum(map(len, rest))
+
+    @property
+    def output_tokens(self) -> int:
+        """Of what has been seen of its stream, estimated: most providers send a token a chunk; others send more text at once,
+        of which four bytes count as a token."""
+        around = max(0, self._chunks - 1) * self._least
+        return max(self._chunks, (self._bytes - around) // BYTES_PER_TOKEN, int(self.opened))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +127,8 @@ class Run:
     seconds: float
     consensus: Json | None = None
     """Where a vote was taken: how it went."""
+    call: int | None = None
+    """Which of the records is the winner's."""
 
 
 class _Driver(Generic[H]):
@@ -140,7 +169,7 @@ class _Driver(Generic[H]):
         except StopIteration as end:
             verdict: Verdict = end.value
             winner = None if verdict.call is None else self._records[verdict.call].candidate
-            return Run(verdict.outcome, winner, tuple(self._records), self._now(), verdict.consensus)
+            return Run(verdict.outcome, winner, tuple(self._records), self._now(), verdict.consensus, verdict.call)
         finally:
             # A caller that went away, a verdict, a bug: nothing that this request started runs on.
             plan.close()
@@ -155,7 +184,7 @@ class _Driver(Generic[H]):
             self._stop(call)
         for new in step.start:
             candidate = self._leaves[new.candidate]
-            self._records.append(Record(candidate, self._now()))
+            self._records.append(Record(candidate, self._now(), input_tokens=_input_tokens(new.request)))
             self._waiting[self._runtime.start(new, candidate)] = new.id
 
     def _stop(self, call: int) -> None:
@@ -183,6 +212,7 @@ class _Driver(Generic[H]):
         if isinstance(outcome, Reply | Failure):
             return self._ended(call, outcome)
         self._opened[call] = (handle, outcome)
+        self._records[call].opened = True
         return Event(self._now(), call, outcome.opened)
 
     async def _serve(self, call: int) -> Event:
@@ -198,6 +228,7 @@ class _Driver(Generic[H]):
             if chunks := [piece.data for piece in pieces if isinstance(piece, Chunk)]:
                 if self._sent is not None:
                     self._sent.add(chunks)
+                self._records[call].relay(chunks)
                 await self._sink.send(chunks)
             if not isinstance(last, Chunk):
                 del self._opened[call]
@@ -211,6 +242,11 @@ class _Driver(Generic[H]):
         record = self._records[call]
         record.end_s, record.outcome = now_s, outcome
         return Event(now_s, call, outcome)
+
+
+def _input_tokens(request: Request) -> int:
+    again = 0 if request.resume is None else len(request.resume.text) // BYTES_PER_TOKEN
+    return request.input_tokens + again
 
 
 async def drive(

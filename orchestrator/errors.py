@@ -9,6 +9,7 @@ OrchestratorError
 ├── CallFailed           a request that got no answer; `.failure` says why, `.retryable` whether trying again helps
 ├── InvalidObject        an answer that is not the object that was asked for; `.text` has it, `.errors` what is wrong
 ├── NoApplication        there is no running application to connect to
+├── LedgerFailed         the ledger's database cannot be read or written
 └── ToolError            raised by functions that models call: the model is told
 """
 
@@ -148,6 +149,24 @@ class NoApplication(OrchestratorError):
     def retryable(self) -> bool:
         """See `OrchestratorError.retryable`: it may be starting."""
         return True
+
+
+class LedgerFailed(OrchestratorError):
+    """The ledger's database cannot be read or written; the message says why, and never holds its password. `passes`: whether
+    that may be over later, as a lock or a full disk may."""
+
+    def __init__(self, message: str, passes: bool = True) -> None:
+        super().__init__(message, passes)
+        self.message = message
+        self.passes = passes
+
+    @property
+    def retryable(self) -> bool:
+        """See `OrchestratorError.retryable`."""
+        return self.passes
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class ToolError(OrchestratorError):

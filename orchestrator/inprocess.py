@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.config.settings import Config, Provider
+from orchestrator.accounting import Lasting
+from orchestrator.config.settings import Config, Ledger, Provider
 from orchestrator.coordinator import Coordinator
 from orchestrator.endpoint import Endpoint
 from orchestrator.errors import ConfigError
+from orchestrator.ledger.keeping import Desk, Keeping
 from orchestrator.local import Local
 from orchestrator.types import Json
 
@@ -73,9 +75,19 @@ async def inprocess(config: Config) -> AsyncIterator[Coordinator]:
     """A coordinator over endpoints of this process. At the end nothing of it is left."""
     pools = LocalPools(config)
     runtime = Local(pools.endpoints)
+    lasting = Lasting()
+    keeping = Keeping(lasting, _desk)
     try:
         await pools.start()
-        yield Coordinator(config, runtime, pools)
+        keeping.follow(config.ledger)
+        yield Coordinator(config, runtime, pools, lasting=lasting)
     finally:
+        await keeping.aclose()
         await runtime.aclose()
         await pools.aclose()
+
+
+def _desk(settings: Ledger) -> Desk:
+    from orchestrator.ledger.bookkeeper import LocalDesk  # SQLAlchemy: not for those who do without
+
+    return LocalDesk(settings)

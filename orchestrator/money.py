@@ -15,6 +15,12 @@ def on_grid(usd: float) -> float:
     return round(usd, DECIMALS)
 
 
+def plain(usd: float) -> str:
+    """On the grid, as people write it: never `1e-05`."""
+    text = f"{usd:.{DECIMALS}f}"
+    return text.rstrip("0").rstrip(".")
+
+
 def units_of(usd: float) -> int:
     """As a whole number of the grid's steps."""
     return round(usd * GRID)

@@ -48,13 +48,22 @@ class Request(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """Tokens of one answer as its provider reported them; `cost_usd` only if the provider itself names a price."""
+    """Tokens of one answer as its provider reported them; `cost_usd` only if the provider itself names a price.
+
+    `input_tokens` include what was read from and written to a cache, `output_tokens` include thoughts.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    """Of the input: read from a cache."""
     reasoning_tokens: int = 0
+    """Of the output: thoughts."""
     cost_usd: float | None = None
+    cache_write_tokens: int = 0
+    """Of the input: written to a cache."""
+    cache_write_1h_tokens: int = 0
+    """Of those: kept for an hour, which Anthropic bills otherwise than five minutes."""
 
 
 class Traits(NamedTuple):

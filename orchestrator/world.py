@@ -8,12 +8,16 @@ from typing import Protocol
 from orchestrator.asks import Ask
 from orchestrator.balancing import Scores
 from orchestrator.config.settings import Config, Strategy
+from orchestrator.pricing.cost import cost_of
 from orchestrator.resilience.budget import Turns
 from orchestrator.resilience.latency import Quantiles
 from orchestrator.routes import Candidate, Route
 from orchestrator.strategies import TYPICAL_S
 from orchestrator.strategies.split import choose
-from orchestrator.types import Failure, Finish, Reply
+from orchestrator.types import Failure, Finish, Reply, Usage
+
+USUAL_TOKENS = 500
+"""How long an answer is taken to be, where a request does not say."""
 
 
 class Knowing(Protocol):
@@ -72,11 +76,23 @@ class RequestWorld:
         members = [one.selector if isinstance(one, Route) else str(one) for one in route.members]
         named = zip(names, members, strict=True)
         weights = {name: strategy.weights[member] for name, member in named if member in strategy.weights}
+        costs = self._costs(names) if strategy.by == "cost" else {}
         scores = self._coordinator.scores
-        order = scores.order(names, self._clock(), by=strategy.by, explore=strategy.explore, weights=weights)
+        order = scores.order(
+            names, self._clock(), by=strategy.by, explore=strategy.explore, weights=weights, costs=costs
+        )
         self._begun.append(names[order[0]])
         scores.begin(names[order[0]])
         return order
+
+    def _costs(self, names: Sequence[str]) -> dict[str, float | None]:
+        """What each would cost: for the request's input, and the answer that it allows or a usual one."""
+        request = self._ask.request
+        given = [request.body.get(name) for name in ("max_completion_tokens", "max_tokens")]
+        output = next((wanted for wanted in given if isinstance(wanted, int)), USUAL_TOKENS)
+        usage = Usage(request.input_tokens, output if request.operation == "chat" else 0)
+        found = {name: self._coordinator.config.prices.of(*name.split("/", 1)) for name in names}
+        return {name: None if price is None else cost_of(price, usage) for name, price in found.items()}
 
     def arm(self, route: Route) -> str:
         """See `World`."""

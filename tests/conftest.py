@@ -1,10 +1,15 @@
-"""For all tests: hypothesis looks for new cases on people's machines, and for the same ones in CI."""
+"""For all tests: hypothesis looks for new cases on people's machines, and for the same ones in CI; a PostgreSQL."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.postgres import Postgres, programs
 
 settings.register_profile(
     "here",
@@ -13,3 +18,26 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("here")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; on a machine that has none, what needs it is skipped, and fails under CI."""
+    folder = programs()
+    if folder is None:
+        reason = "PostgreSQL's server is not installed (Debian: postgresql)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    server = Postgres(folder)
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a fresh database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database()

@@ -15,7 +15,7 @@ from orchestrator.wire.errors import error_object, show
 Came = Answer | OrchestratorError
 """What came of a request: an answer (which may be a failure), or why it was refused before anybody was asked."""
 
-_UNBILLED = frozenset(kind.value for kind in LATER)
+_UNBILLED = frozenset(kind.value for kind in LATER - {FailureKind.POOL_LOST})
 
 
 def failure_of(came: Came) -> Failure | None:
@@ -49,9 +49,9 @@ def text_of(came: Came) -> str | None:
     return text
 
 
-def line_of(pair: Pair, came: Came, *, at: float, start_s: float, seen_s: float, counted_usd: float | None) -> Json:
-    """The line. `at` is when it ended, in seconds since 1970, `start_s` when it was asked, since the run began, and
-    `seen_s` how long it took as the runner saw it; `counted_usd`: what the budget counts, where there is one."""
+def line_of(pair: Pair, came: Came, *, at: float, start_s: float, seen_s: float, budgeted: bool) -> Json:
+    """The line of a pair whose last try has ended. `at` is when it did, in seconds since 1970, `start_s` when it was begun,
+    since the run began, and `seen_s` how long it took as the runner saw it; `budgeted`: whether somebody counts."""
     report: Json = came.report if isinstance(came, Answer) else {}
     attempts: list[Json] = report.get("attempts", [])
     latency_s = _span_s(attempts, seen_s)
@@ -62,7 +62,7 @@ def line_of(pair: Pair, came: Came, *, at: float, start_s: float, seen_s: float,
         "outcome": "ok" if code is None else code,
         "text": None,
         "expected": pair.item.expected,
-        "cost_usd": cost_of(came),
+        "cost_usd": None if pair.cost_usd is None else on_grid(pair.cost_usd),
         "cost_is_estimate": any(attempt["cost_is_estimate"] for attempt in attempts),
         "input_tokens": _tokens(attempts, "input_tokens"),
         "output_tokens": _tokens(attempts, "output_tokens"),
@@ -82,8 +82,8 @@ def line_of(pair: Pair, came: Came, *, at: float, start_s: float, seen_s: float,
     }
     if isinstance(came, Answer) and isinstance(came.outcome, Reply):
         line |= _said(came.outcome.body)
-    if counted_usd is not None and line["cost_usd"] is None:
-        line["charged_usd"] = on_grid(counted_usd)
+    if budgeted and pair.cost_usd is None:
+        line["charged_usd"] = on_grid(pair.charged_usd)
     if pair.item.openai:
         line |= {"custom_id": pair.item.id, "response": _response(pair, came, code, message)}
     return line

@@ -173,7 +173,8 @@ class Runner(Generic[H]):
             return
         now_s = self._clock()
         purse = self._schedule.purse
-        counted = purse.settle(pair.worst_usd, cost_of(came))
+        cost = cost_of(came)
+        pair.spend(cost, purse.settle(pair.worst_usd, cost))
         failure = failure_of(came)
         if failure is not None and is_later(failure) and now_s - pair.first_s < PATIENCE_S:
             # A run that was told to stop leaves it to the next one: it is not written down.
@@ -186,7 +187,7 @@ class Runner(Generic[H]):
             at=at,
             start_s=at - (now_s - asked_s) - self._began_at,
             seen_s=now_s - asked_s,
-            counted_usd=None if purse.budget_usd == inf else counted,
+            budgeted=purse.budget_usd != inf,
         )
         if self._scorer is None or line["outcome"] != "ok":
             self._write(line)

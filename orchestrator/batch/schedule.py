@@ -54,6 +54,15 @@ class Pair:
     asks: int = 0
     first_s: float = 0.0
     """When it was first asked."""
+    cost_usd: float | None = 0.0
+    """What all tries have cost; None: nobody knows it of one."""
+    charged_usd: float = 0.0
+    """What a budget counts for them."""
+
+    def spend(self, cost_usd: float | None, charged_usd: float) -> None:
+        """A try has ended."""
+        self.cost_usd = None if cost_usd is None or self.cost_usd is None else self.cost_usd + cost_usd
+        self.charged_usd += charged_usd
 
 
 class Purse:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from orchestrator.cli.batch import add_batch, batch
 
 URL = "http://127.0.0.1:8000/v1"
+KEY_ENV = "ORCHESTRATOR_API_KEY"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,6 +36,34 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true")
 
     add_batch(commands)
+
+    pricing = commands.add_parser("pricing", help="what models cost").add_subparsers(dest="what", required=True)
+    fetch = pricing.add_parser("fetch", help="ask OpenRouter, and keep what it says with the table that comes along")
+    fetch.add_argument("--offline", action="store_true", help="keep the table alone; nobody is asked")
+    show = pricing.add_parser("show", help="what is known, from where, and since when")
+    show.add_argument("models", nargs="*", metavar="MODEL", help="such as openai/gpt-4o; default: all")
+    for command in (fetch, show):
+        command.add_argument("--config", help="a YAML file; default: the one that comes along")
+        command.add_argument("--json", action="store_true")
+
+    spend = commands.add_parser(
+        "spend", help="what was spent, by a running endpoint's ledger, or read from its database"
+    )
+    spend.add_argument("--by", default="user", help="user (default), key, selector, model, provider, arm or day")
+    spend.add_argument(
+        "--since", metavar="WHEN", help="2026-11-01, 2026-11-01T12:30 (UTC), or so long ago: 7d, 24h, 30m"
+    )
+    spend.add_argument("--until", metavar="WHEN", help="the same")
+    spend.add_argument("--url", default=URL, help=f"default {URL}")
+    # Not the key itself: the list of processes shows arguments to everybody on the machine.
+    spend.add_argument(
+        "--key-env", default=KEY_ENV, metavar="NAME", help=f"the environment variable that has the key ({KEY_ENV})"
+    )
+    spend.add_argument(
+        "--ledger", metavar="URL", help="read this database instead: a file, sqlite:///… or postgresql://…"
+    )
+    spend.add_argument("--json", action="store_true")
+    spend.add_argument("--csv", action="store_true")
 
     simulate = commands.add_parser("simulate", help="run the simulated provider alone")
     simulate.add_argument("--host", default="127.0.0.1")
@@ -84,10 +113,21 @@ def _run(args: argparse.Namespace) -> int:
         from orchestrator.cli.check import run
 
         return run(args.config, args.json)
+    if args.command == "pricing":
+        from orchestrator.cli import pricing
+
+        if args.what == "fetch":
+            return pricing.fetch(args.config, offline=args.offline, as_json=args.json)
+        return pricing.show(args.config, args.models, as_json=args.json)
     if args.command == "simulate":
         from orchestrator.cli.simulate import simulate
 
         return simulate(args.host, args.port, args.seed, args.median, args.p99)
+    if args.command == "spend":
+        from orchestrator.cli.spend import Question, spend
+
+        question = Question(args.url, args.key_env, args.ledger, args.by, args.since, args.until)
+        return spend(question, as_json=args.json, csv=args.csv)
     from orchestrator.cli import client
 
     if args.command == "ask":

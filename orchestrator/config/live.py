@@ -1,6 +1,7 @@
 """A configuration file that may change while it is in use: the last good one stays until there is a better one.
 
-The same holds for each file of its users' folder, by itself: see `orchestrator.config.users`.
+The same holds for each file of its users' folder, by itself: see `orchestrator.config.users`. The cache of prices is looked
+at with the file itself: new prices make a new snapshot.
 
 A plain object that looks when it is told to; the control actor (`actors.control`) tells it to, several times a second.
 """
@@ -22,7 +23,8 @@ AGAIN_S = 30.0
 """How often it is read anew although it has not changed, while a provider was left out because nobody listened."""
 
 _log = logging.getLogger("orchestrator.config")
-_Signature = tuple[int, int, int]
+_Signature = tuple[tuple[int, int, int], tuple[int, int, int] | None]
+"""Of the file, and of the cache of prices, if there is one."""
 
 
 class Snapshot(NamedTuple):
@@ -154,12 +156,18 @@ class Live:
         return self._take({**snapshot.config.experiments, **self.snapshot.config.experiments})
 
     def _signature(self) -> _Signature | None:
-        try:
-            stat = os.stat(self.path)
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+        file = _stat(self.path)
+        cache = "" if self._main is None else self._main.prices.cache
+        return None if file is None else (file, _stat(cache) if cache else None)
 
     def _waits_for_somebody(self) -> bool:
         left_out = {} if self.snapshot is None else self.snapshot.config.left_out
         return any(reason.startswith("nothing answers") for reason in left_out.values())
+
+
+def _stat(path: str) -> tuple[int, int, int] | None:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

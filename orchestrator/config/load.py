@@ -16,18 +16,18 @@ from urllib.parse import urlsplit
 from orchestrator.config import schema
 from orchestrator.config.aliases import read_aliases
 from orchestrator.config.document import MAX_BYTES, Document, TooManyProblems, near
+from orchestrator.config.ledger import read_ledger
+from orchestrator.config.pricing import read_prices
 from orchestrator.config.provider import PROBE_S, Unavailable, read_provider
 from orchestrator.config.sections import read_section
-from orchestrator.config.settings import Config, Provider, Rollout, Server, Tier
+from orchestrator.config.settings import Budgets, Config, Provider, Rollout, Server, Tier
 from orchestrator.config.strategy import LATER
 from orchestrator.config.tiers import Given, Tiers
-from orchestrator.config.users import Folder, Loaded, read_user, with_users
+from orchestrator.config.users import NEEDS_LEDGER, Folder, Loaded, read_user, with_users
 from orchestrator.errors import ConfigError
 
-_ROOT = {"providers", "aliases", "tiers", "users", "rollout", "pricing", "ledger", "cache", "server"}
+_ROOT = {"providers", "aliases", "tiers", "users", "rollout", "pricing", "ledger", "budgets", "cache", "server"}
 _PLANNED: dict[str, type] = {
-    "pricing": schema.Pricing,
-    "ledger": schema.Ledger,
     "cache": schema.Cache,
 }
 
@@ -124,6 +124,7 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
     for at, variable in lacking.items():
         what = f"the environment variable {variable} is not set; export it, or give a default: ${{{variable}:-…}}"
         document.problem(at, what)
+    with_ledger = root.get("ledger") is not None
     # What lacks a variable is not looked at any further: there would be nothing but more of the same.
     root = {key: value for key, value in root.items() if all(at[0] != key for at in lacking)}
     _read_planned(document, root)
@@ -157,7 +158,7 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
     aliases = {a: to for a, to in aliases.items() if not to.startswith("tier:") or to not in tiers.left_out}
     if left_out and not providers and not document.problems:
         document.problem(("providers",), f"all were left out: {'; '.join(f'{k}: {v}' for k, v in left_out.items())}")
-    given = Given(providers, set(named), tiers.tiers, written if isinstance(written, dict) else {})
+    given = Given(providers, set(named), tiers.tiers, written if isinstance(written, dict) else {}, with_ledger)
     experiments, lost, users_folder = _read_users(document, given, root.get("users"), folder)
     return Config(
         providers,
@@ -170,6 +171,9 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
         users_folder,
         read_section(document, ("rollout",), Rollout, root.get("rollout")) or Rollout(),
         document.source,
+        prices=read_prices(document, root.get("pricing"), folder, providers, set(named)),
+        ledger=read_ledger(document, root.get("ledger"), folder),
+        budgets=_read_budgets(document, root.get("budgets"), with_ledger=with_ledger),
     )
 
 
@@ -192,6 +196,14 @@ def _read_users(
     elif users is not None:
         document.problem(("users",), "has to be a folder beside this file, or a mapping of users")
     return experiments, left_out, None
+
+
+def _read_budgets(document: Document, data: Any, *, with_ledger: bool) -> Budgets:
+    read: Budgets = read_section(document, ("budgets",), Budgets, data) or Budgets()
+    for name in ("users", "experiments"):
+        if not with_ledger and getattr(read, name) not in (None, {}):
+            document.problem(("budgets", name), NEEDS_LEDGER)
+    return read
 
 
 def _read_planned(document: Document, root: dict[str, Any]) -> None:

@@ -239,11 +239,14 @@ def page() -> str:
     parts.append(_section("users: NAME:", schema.User))
     parts.append(_section("users: NAME: experiments: NAME:", schema.Experiment))
     parts.append(_section("rollout:", settings.Rollout))
+    parts.append(_section("pricing:", settings.Pricing))
+    parts.append(_section("pricing: overrides: SELECTOR:", settings.PriceOverride))
+    parts.append(_section("ledger:", settings.Ledger))
+    parts.append(_section("ledger: alerts:", settings.Alerts))
+    parts.append(_section("budgets:", settings.Budgets))
     parts.append(_section("server:", settings.Server))
     for title, later in (
-        ("server: keys:", schema.CallerKey), ("pricing:", schema.Pricing),
-        ("pricing: overrides: SELECTOR:", schema.Price), ("ledger:", schema.Ledger),
-        ("ledger: alerts:", schema.Alerts), ("cache:", schema.Cache),
+        ("server: keys:", schema.CallerKey), ("cache:", schema.Cache),
     ):  # fmt: skip
         parts.append(_section(title, later, later=True))
     return "".join(parts)

@@ -120,8 +120,8 @@ class Experiment(TierOptions):
     """`experiments: NAME:` of a user's file: what a tier may have, and a budget. Members are models and tiers."""
 
     __pydantic_config__: ClassVar = STRICT
-    budget_usd: Annotated[float, Ge(0)] | None = None
-    """*later*"""
+    budget_usd: Annotated[float, Ge(0), Le(100_000_000)] | None = None
+    """US dollars that all of its requests together may cost. The platform may allow less (`budgets.experiments`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,52 +154,6 @@ class CallerKey:
     """The last day on which it is taken."""
     admin: bool = False
     """Whether it may use /admin."""
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """`pricing: overrides: SELECTOR:` US dollars per million tokens."""
-
-    __pydantic_config__: ClassVar = STRICT
-    input_per_mtok_usd: Annotated[float, Ge(0)]
-    output_per_mtok_usd: Annotated[float, Ge(0)]
-    cached_input_per_mtok_usd: Annotated[float, Ge(0)] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pricing:
-    """`pricing:` what tokens cost."""
-
-    __pydantic_config__: ClassVar = STRICT
-    cache: str = "pricing-cache.json"
-    """Where fetched prices are kept; a path relative to the configuration's folder."""
-    refresh_h: Annotated[float, Gt(0)] = 24.0
-    overrides: Mapping[str, Price] = field(default_factory=dict)
-    """By `provider/model`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Alerts:
-    """`ledger: alerts:` when a budget is nearly spent."""
-
-    __pydantic_config__: ClassVar = STRICT
-    thresholds: tuple[Annotated[float, Gt(0), Le(1)], ...] = (0.5, 0.9)
-    """Shares of a budget."""
-    webhook: str | None = None
-    """An address that is sent each alert."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """`ledger:` where requests and what they cost are recorded."""
-
-    __pydantic_config__: ClassVar = STRICT
-    url: str = "sqlite:///ledger.db"
-    """Or `postgresql://…`."""
-    retention_days: Annotated[int, Ge(1)] = 90
-    alerts: Alerts = field(default_factory=Alerts)
-    store_text: bool = False
-    """Whether questions and answers are kept as well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from urllib.parse import quote
 
 from annotated_types import Ge, Gt, Le
 
+from orchestrator.pricing.book import Prices
+
 STRICT: dict[str, object] = {"extra": "forbid", "strict": False, "arbitrary_types_allowed": False}
 
 Seconds = Annotated[float, Gt(0), Le(86_400)]
@@ -253,7 +255,7 @@ class Strategy:
     """hedge, instead: the share of its calls that have answered by then."""
     extra_calls: float = 0.05
     """hedge: share of added calls allowed."""
-    by: Literal["latency", "in_flight", "weight"] = "latency"
+    by: Literal["latency", "cost", "in_flight", "weight"] = "latency"
     """balance: what decides who is asked first; the others are its fallbacks."""
     explore: float = 0.05
     """balance by latency: share of the calls that go to another than the best."""
@@ -312,6 +314,8 @@ class Tier:
     name: str
     strategy: Strategy
     models: tuple[str, ...]
+    budget_usd: float | None = None
+    """An experiment's: what all of its requests together may cost, by its researcher."""
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -346,9 +350,95 @@ class Rollout:
     """Another seed chooses other users."""
 
 
+PerMtok = Annotated[float, Ge(0), Le(1_000_000)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceOverride:
+    """`pricing: overrides: SELECTOR:` what a model costs, whatever else is known: US dollars per million tokens."""
+
+    __pydantic_config__: ClassVar = STRICT
+    input_per_mtok_usd: PerMtok
+    output_per_mtok_usd: PerMtok
+    cached_input_per_mtok_usd: PerMtok | None = None
+    """Input that was read from a cache; left out: as any other."""
+    cache_write_per_mtok_usd: PerMtok | None = None
+    """Input that was written to a cache; left out: as any other."""
+    reasoning_per_mtok_usd: PerMtok | None = None
+    """Thoughts; left out: as any output."""
+    image_usd: PerMtok | None = None
+    """An image in the request, beside its tokens."""
+    request_usd: PerMtok | None = None
+    """A call by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pricing:
+    """`pricing:` what tokens cost. Without this section the prices are those of the table that comes along, and of a
+    `pricing-cache.json` beside the configuration if there is one; the network is never asked."""
+
+    __pydantic_config__: ClassVar = STRICT
+    cache: str = "pricing-cache.json"
+    """Where fetched prices are kept; a path relative to the configuration's folder."""
+    refresh_h: Annotated[float, Ge(0), Le(8760)] = 24.0
+    """How often prices are fetched from OpenRouter meanwhile; 0: never, `orchestrator pricing fetch` does it."""
+    overrides: Mapping[str, PriceOverride] = field(default_factory=dict)
+    """By `provider/model`; one `*` at the end stands for any rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """`budgets:` what may be spent, beside what `budget_usd` says of keys and experiments. They need a `ledger:`.
+
+    The most that a request can cost is reserved before anybody is called, so that many at once cannot go beyond a budget.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    users: Mapping[str, Annotated[float, Ge(0), Le(100_000_000)]] = field(default_factory=dict)
+    """US dollars by user; `*`: each of the others. Who asks is said by the key, or else by the request."""
+    experiments: Annotated[float, Ge(0), Le(100_000_000)] | None = None
+    """US dollars that each experiment may spend altogether; its own `budget_usd` may be less."""
+    period: Literal["total", "month", "day"] = "total"
+    """When the budgets of users and keys begin anew, in UTC; total: never."""
+    unpriced: Literal["refuse", "allow"] = "refuse"
+    """What becomes of a request to a model whose price is not known: 403, or it counts as nothing."""
+    max_tokens: Count = 4096
+    """How much a model is thought to write at the most where neither the request nor its options (`max_tokens`) say."""
+    wait_s: Annotated[float, Ge(1), Le(300)] = 5.0
+    """How long a request waits for what others have reserved and may not need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """`ledger: alerts:` when a budget is nearly spent."""
+
+    __pydantic_config__: ClassVar = STRICT
+    thresholds: tuple[Annotated[float, Gt(0), Le(1)], ...] = (0.5, 0.9)
+    """Shares of a budget."""
+    webhook: str | None = field(default=None, repr=False)
+    """An address that is sent each alert."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """`ledger:` where requests and what they cost are recorded; without it, nowhere."""
+
+    __pydantic_config__: ClassVar = STRICT
+    url: str = field(default="sqlite:///ledger.db", repr=False)
+    """`sqlite:///PATH`, a path relative to the configuration's folder, or `postgresql://USER:PASSWORD@HOST/DATABASE`."""
+    retention_days: Annotated[int, Ge(1), Le(36_500)] = 90
+    """How long requests are kept; what was spent of budgets is kept beyond."""
+    required: bool = False
+    """Whether requests are refused with 503 while they cannot be recorded; else they are answered, and counted as lost."""
+    alerts: Alerts = field(default_factory=Alerts)
+    store_text: bool = False
+    """Whether questions and answers are kept as well."""
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole validated configuration. `keys` is kept out of its repr, and out of everything that is shown."""
+    """A whole validated configuration. `keys` is kept out of its repr, and out of everything that is shown, as
+    are the password of the ledger's database and the address that alerts are sent to."""
 
     providers: Mapping[str, Provider]
     tiers: Mapping[str, Tier]
@@ -365,3 +455,8 @@ class Config:
     """Where users' files are; None: the configuration names no folder."""
     rollout: Rollout = field(default_factory=Rollout)
     source: str = "<inline>"
+    prices: Prices = field(default_factory=Prices)
+    """What models cost."""
+    budgets: Budgets = field(default_factory=Budgets)
+    ledger: Ledger | None = None
+    """None: nothing is recorded."""

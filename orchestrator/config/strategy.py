@@ -46,8 +46,8 @@ def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
     if not (_is_number(extra) and 0 <= extra <= 1):
         return Wrong("extra_calls", "has to be a share between 0 and 1")
     by = body.get("by", "latency")
-    if by not in ("latency", "in_flight", "weight"):
-        return Wrong("by", f"'cost' {LATER}" if by == "cost" else "has to be latency, in_flight or weight")
+    if by not in ("latency", "cost", "in_flight", "weight"):
+        return Wrong("by", "has to be latency, cost, in_flight or weight")
     explore = body.get("explore", 0.05)
     if not (_is_number(explore) and 0 <= explore <= 1):
         return Wrong("explore", "has to be a share between 0 and 1")

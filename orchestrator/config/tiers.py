@@ -41,6 +41,8 @@ class Given(NamedTuple):
     tiers: Mapping[str, Tier]
     known: Mapping[str, Any]
     """The tiers' names, those left out too."""
+    ledger: bool = False
+    """Whether there is one, which budgets need."""
 
 
 class Tiers:

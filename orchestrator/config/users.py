@@ -19,7 +19,6 @@ from orchestrator.config.document import MAX_BYTES, Document, Path, TooManyProbl
 from orchestrator.config.schema import Experiment
 from orchestrator.config.sections import read_section
 from orchestrator.config.settings import Config, Tier
-from orchestrator.config.strategy import LATER
 from orchestrator.config.tiers import Given, Tiers
 
 MAX_USERS = 1_000
@@ -28,11 +27,12 @@ MAX_ENTRIES = 10_000
 MAX_EXPERIMENTS = 200
 """Of one user."""
 NOT_THERE = "is not there"
+NEEDS_LEDGER = "needs a `ledger:` in the configuration: there is nobody to keep account of what is spent"
 
 _NAME = re.compile(r"[^\s:/]{1,100}")
 _KEYS = ("user", "experiments")
 _OPERATORS = frozenset(
-    {"providers", "keys", "server", "aliases", "tiers", "users", "rollout", "pricing", "ledger", "cache"}
+    {"providers", "keys", "server", "aliases", "tiers", "users", "rollout", "pricing", "ledger", "budgets", "cache"}
 )
 Signature = tuple[int, int, int]
 
@@ -160,26 +160,35 @@ def read_user(
         document.problem((*root, "user"), f"has to be '{clean(user)}', as what holds it is called, or be left out")
     at = (*root, "experiments")
     experiments = data.get("experiments")
+    budgets: dict[str, float | None] = {}
     if isinstance(experiments, dict) and len(experiments) > MAX_EXPERIMENTS:
         document.problem(at, f"may be {MAX_EXPERIMENTS} at most")
     elif isinstance(experiments, dict):
-        experiments = {name: _without_budget(document, (*at, name), body) for name, body in experiments.items()}
+        budgets = {name: _budget(document, given, (*at, name), body) for name, body in experiments.items()}
+        experiments = {name: _without_budget(body) for name, body in experiments.items()}
         for name in experiments:
             if name.strip() and not (_NAME.fullmatch(name) and name.isprintable()):
                 document.problem((*at, name), "a name has 1 to 100 characters, and among them no space, ':' or '/'")
     reader = Tiers.of_user(document, given, user, at)
     reader.read(experiments)
     return {
-        f"{user}:{name}": replace(tier, name=f"{user}:{name}") for name, tier in reader.tiers.items()
+        f"{user}:{name}": replace(tier, name=f"{user}:{name}", budget_usd=budgets.get(name))
+        for name, tier in reader.tiers.items()
     }, reader.left_out
 
 
-def _without_budget(document: Document, path: Path, body: Any) -> Any:
-    if not isinstance(body, dict) or "budget_usd" not in body:
-        return body
-    if read_section(document, path, Experiment, {"budget_usd": body["budget_usd"]}) is not None:
-        document.problem((*path, "budget_usd"), f"'budget_usd' {LATER}")
-    return {key: value for key, value in body.items() if key != "budget_usd"}
+def _budget(document: Document, given: Given, path: Path, body: Any) -> float | None:
+    """What an experiment may spend, by its researcher."""
+    if not isinstance(body, dict) or body.get("budget_usd") is None:
+        return None
+    read: Experiment | None = read_section(document, path, Experiment, {"budget_usd": body["budget_usd"]})
+    if read is not None and not given.ledger:
+        document.problem((*path, "budget_usd"), NEEDS_LEDGER)
+    return None if read is None else read.budget_usd
+
+
+def _without_budget(body: Any) -> Any:
+    return {key: value for key, value in body.items() if key != "budget_usd"} if isinstance(body, dict) else body
 
 
 def with_users(config: Config, folder: Folder, former: Mapping[str, Tier]) -> Loaded:
@@ -189,7 +198,7 @@ def with_users(config: Config, folder: Folder, former: Mapping[str, Tier]) -> Lo
     """
     named = {*config.providers, *(name for name in config.left_out if ":" not in name)}
     lost = {name.removeprefix("tier:"): "" for name in config.left_out if name.startswith("tier:")}
-    given = Given(config.providers, named, config.tiers, {**config.tiers, **lost})
+    given = Given(config.providers, named, config.tiers, {**config.tiers, **lost}, config.ledger is not None)
     experiments: dict[str, Tier] = {}
     # A configuration that came from another's snapshot brings along what was left out there.
     left_out = {name: why for name, why in config.left_out.items() if not name.startswith(("user:", "users:"))}

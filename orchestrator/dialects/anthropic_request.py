@@ -35,6 +35,11 @@ class Unsupported(Exception):
         self.param = param
 
 
+def default_tokens(model: str) -> int:
+    """What a model is asked to write at the most where neither the request nor the model's options say."""
+    return NEWER_TOKENS if model.startswith("claude-") else MAX_TOKENS
+
+
 def encode(request: Request, model: str, options: ModelOptions) -> Json:
     """The body. Raises Unsupported."""
     given = request.body
@@ -45,8 +50,7 @@ def encode(request: Request, model: str, options: ModelOptions) -> Json:
         raise Unsupported("n", "Anthropic's API makes one choice")
     system, messages = _messages(given["messages"])
     body: Json = {name: value for name, value in given.items() if name not in _TAKEN and value is not None}
-    default = NEWER_TOKENS if model.startswith("claude-") else MAX_TOKENS
-    limits = (given.get("max_completion_tokens"), given.get("max_tokens"), options.max_tokens, default)
+    limits = (given.get("max_completion_tokens"), given.get("max_tokens"), options.max_tokens, default_tokens(model))
     limit = next(limit for limit in limits if limit is not None)
     body |= {"messages": messages, "max_tokens": limit}
     if system:

@@ -15,7 +15,7 @@ import orjson
 from orchestrator.dialects.events import JsonEvents
 from orchestrator.dialects.messages import FINISH, usage_body
 from orchestrator.dialects.usage import usage_of
-from orchestrator.types import Chunk, Finish, Json, Piece
+from orchestrator.types import Chunk, Finish, Json, Piece, Usage
 
 
 class EventDecoder(JsonEvents):
@@ -35,6 +35,11 @@ class EventDecoder(JsonEvents):
     def holding(self) -> bool:
         """See `StreamDecoder`: only `message_stop` is missing."""
         return bool(self._stop) and not self._ended
+
+    @property
+    def used(self) -> Usage | None:
+        """See `StreamDecoder.used`: its first event has the input, which is billed whatever follows."""
+        return usage_of(usage_body(self._usage)) if self._usage else None
 
     def _event(self, event: Json, _raw: bytes) -> Piece | None:
         match event.get("type"):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from orchestrator.config.settings import ModelOptions, Quirks
-from orchestrator.types import Failure, Piece, Reply, Request
+from orchestrator.types import Failure, Piece, Reply, Request, Usage
 
 
 class HttpCall(NamedTuple):
@@ -38,6 +38,11 @@ class StreamDecoder(Protocol):
     @property
     def deltas(self) -> int:
         """Content deltas so far: for most providers one a token, so an estimate of the output of a cut stream."""
+        ...
+
+    @property
+    def used(self) -> Usage | None:
+        """What the provider has said of its usage before the end; None: nothing."""
         ...
 
     def feed(self, data: bytes) -> list[Piece]:

@@ -6,7 +6,7 @@ import orjson
 
 from orchestrator.dialects.failures import error_within, of_error
 from orchestrator.dialects.sse import EventTooLarge, SseDecoder
-from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Piece
+from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Piece, Usage
 
 
 class JsonEvents:
@@ -19,6 +19,11 @@ class JsonEvents:
         self.deltas = 0
         self._events = SseDecoder()
         self._ended = False
+
+    @property
+    def used(self) -> Usage | None:
+        """See `StreamDecoder.used`."""
+        return None
 
     def feed(self, data: bytes) -> list[Piece]:
         """See `StreamDecoder.feed`."""

@@ -27,13 +27,19 @@ def usage_body(usage: Any) -> Json:
     given = usage if isinstance(usage, dict) else {}
     read, written = count(given.get("cache_read_input_tokens")), count(given.get("cache_creation_input_tokens"))
     prompt, completion = count(given.get("input_tokens")) + read + written, count(given.get("output_tokens"))
+    kept = given.get("cache_creation")
+    an_hour = count(kept.get("ephemeral_1h_input_tokens")) if isinstance(kept, dict) else 0
     details = given.get("output_tokens_details")
     reasoning = count(details.get("thinking_tokens")) if isinstance(details, dict) else 0
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": read, "cache_write_tokens": written},
+        "prompt_tokens_details": {
+            "cached_tokens": read,
+            "cache_write_tokens": written,
+            **({"cache_write_1h_tokens": an_hour} if an_hour else {}),
+        },
         **({"completion_tokens_details": {"reasoning_tokens": reasoning}} if reasoning else {}),
     }
 

@@ -14,7 +14,7 @@ import orjson
 
 from orchestrator.config.settings import Quirks
 from orchestrator.dialects.base import StreamDecoder
-from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Piece, Request, Sent
+from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Piece, Request, Sent, Usage
 
 REDUCE_BYTES = 64 * 1024
 MAX_CHARACTERS = 500_000
@@ -117,6 +117,11 @@ class Resumed:
     def deltas(self) -> int:
         """See `StreamDecoder`."""
         return self._inner.deltas
+
+    @property
+    def used(self) -> Usage | None:
+        """See `StreamDecoder`."""
+        return self._inner.used
 
     def feed(self, data: bytes) -> list[Piece]:
         """See `StreamDecoder.feed`."""

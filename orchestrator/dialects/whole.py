@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from orchestrator.dialects.messages import call_of, detail_of
-from orchestrator.types import Chunk, Failure, Finish, Json, Piece, Reply
+from orchestrator.types import Chunk, Failure, Finish, Json, Piece, Reply, Usage
 
 
 class WholeDecoder:
@@ -21,6 +21,11 @@ class WholeDecoder:
         self.deltas = 0
         self._decode = decode
         self._body = bytearray()
+
+    @property
+    def used(self) -> Usage | None:
+        """See `StreamDecoder.used`."""
+        return None
 
     def feed(self, data: bytes) -> list[Piece]:
         """See `StreamDecoder.feed`."""

@@ -15,6 +15,7 @@ import httpx2
 import openai
 
 from orchestrator.asks import Reloaded
+from orchestrator.ledger.asking import Asking
 from orchestrator.types import Json
 from orchestrator.wire.app import App, Coordinating
 from orchestrator.wire.http import Header, Refused
@@ -39,6 +40,12 @@ class _Above:
     draining = False
 
     async def config(self) -> Json:
+        raise Refused(404, "not_found", "what is opened from Python has no administration")
+
+    async def spend(self, _: Asking) -> Json | None:
+        raise Refused(404, "not_found", "what is opened from Python has no administration")
+
+    async def budgets(self) -> list[Json] | None:
         raise Refused(404, "not_found", "what is opened from Python has no administration")
 
     async def reload(self) -> Reloaded:

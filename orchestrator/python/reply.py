@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from orchestrator.asks import Answer
+from orchestrator.money import on_grid
 from orchestrator.python.asking import whole
 from orchestrator.types import Failure, Json, Usage
 
@@ -185,9 +186,11 @@ def total(parts: Iterable[Usage | None]) -> Usage | None:
         sum(part.cached_tokens for part in known),
         sum(part.reasoning_tokens for part in known),
         _sum([part.cost_usd for part in known]),
+        sum(part.cache_write_tokens for part in known),
+        sum(part.cache_write_1h_tokens for part in known),
     )
 
 
 def _sum(costs: Sequence[float | None]) -> float | None:
     known = [cost for cost in costs if cost is not None]
-    return sum(known) if len(known) == len(costs) else None
+    return on_grid(sum(known)) if len(known) == len(costs) else None

@@ -163,7 +163,7 @@ def plan(route: Route, request: Request, world: World | None = None) -> Plan:
     """The plan that answers `request` by `route`."""
     world = world or Freely()
     if route.strategy.params or route.strategy.override:
-        request = request._replace(body=_with_params(route.strategy, request.body))
+        request = request._replace(body=with_params(route.strategy, request.body))
     parent = STRATEGIES[route.strategy.name](
         route,
         [member.selector if isinstance(member, Route) else str(member) for member in route.members],
@@ -180,7 +180,7 @@ def plan(route: Route, request: Request, world: World | None = None) -> Plan:
     )
 
 
-def _with_params(strategy: Strategy, body: Json) -> Json:
+def with_params(strategy: Strategy, body: Json) -> Json:
     """A body with what a tier sets: defaults, over which what the request or a tier around this one has set wins, and what
     wins over that. The two names of one parameter count as one."""
     override = strategy.override

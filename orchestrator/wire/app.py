@@ -16,6 +16,8 @@ from uuid import uuid4
 from orchestrator.asks import Answer, Ask, Gone, Reloaded, Sink
 from orchestrator.config.settings import Server
 from orchestrator.errors import BadChoice, Denied, NotAllowed, UnknownSelector
+from orchestrator.ledger.asking import Asking
+from orchestrator.money import plain
 from orchestrator.types import Failure, Json, Reply
 from orchestrator.wire.errors import error_object, show
 from orchestrator.wire.http import (
@@ -34,6 +36,7 @@ from orchestrator.wire.openapi import DOCUMENT, METHODS
 from orchestrator.wire.origins import check_origin, preflight
 from orchestrator.wire.shape import Shape, Speaker
 from orchestrator.wire.shapes import SHAPES, speaking
+from orchestrator.wire.spend import answer_spend, budgets_of
 from orchestrator.wire.sse import SseSink
 
 _log = logging.getLogger("orchestrator.wire")
@@ -69,6 +72,14 @@ class Admin(Protocol):
 
     async def reload(self) -> Reloaded:
         """Has the file read now."""
+        ...
+
+    async def spend(self, asked: Asking) -> Json | None:
+        """What was spent; None: there is no ledger. Raises LedgerFailed."""
+        ...
+
+    async def budgets(self) -> list[Json] | None:
+        """How each budget stands; None: there is no ledger. Raises LedgerFailed."""
         ...
 
 
@@ -147,6 +158,9 @@ class App:
             limit = int(self._current().server.max_body_mb * 1_000_000)
             await send_json(send, 200, count_tokens(await read_body(scope, receive, limit)), self._id(request_id))
             return
+        if path == "/admin/spend":
+            await answer_spend(self._admin.spend, scope, send, self._id(request_id))
+            return
         listing = path.startswith("/v1/models")
         status, body = (200, await self._models(path, scope)) if listing else await self._state(path, scope)
         await send_json(send, status, body, self._id(request_id))
@@ -182,6 +196,8 @@ class App:
             return 200, {"pools": await coordinator.pools()}
         if path == "/admin/config":
             return 200, await self._admin.config()
+        if path == "/admin/budgets":
+            return 200, await budgets_of(self._admin.budgets)
         if path == "/admin/rollout":
             return 200, coordinator.rollout(_user(scope))
         reloaded = await self._admin.reload()
@@ -299,7 +315,7 @@ def _headers(provider: str | None, model: str | None, strategy: str | None, repo
     if report is not None:
         headers.append((b"x-orchestrator-attempts", str(len(report["attempts"])).encode()))
         if report["cost_usd"] is not None:
-            headers.append((b"x-orchestrator-cost-usd", str(report["cost_usd"]).encode()))
+            headers.append((b"x-orchestrator-cost-usd", plain(report["cost_usd"]).encode()))
     return headers
 
 

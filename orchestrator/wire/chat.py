@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from orchestrator.asks import Answer
-from orchestrator.types import Failure, Json, Request
+from orchestrator.types import Json, Request
 from orchestrator.wire.checks import CHAT, check_fields, check_message, check_tools, wrong
 from orchestrator.wire.http import Refused
 from orchestrator.wire.shape import Parsed, Speaker
@@ -88,11 +88,11 @@ def data_events(parts: Sequence[bytes]) -> bytes:
 
 
 def with_cost(usage: Any, answer: Answer, *, nulls: bool = True) -> Json | None:
-    """The provider's usage object with `cost`: its own, or null where no price is known; without `nulls`, nothing there."""
+    """The provider's usage object with `cost`, of this answer alone: null where no price is known, or absent, without
+    `nulls`."""
     if not isinstance(usage, dict):
         return None
-    known = None if isinstance(answer.outcome, Failure) else answer.outcome.usage
-    cost = None if known is None else known.cost_usd
+    cost = answer.cost_usd
     if cost is None and not nulls:
         return {name: value for name, value in usage.items() if name != "cost"}
     return {**usage, "cost": cost}

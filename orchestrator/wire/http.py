@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 import orjson
@@ -79,8 +79,13 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
 async def send_json(send: Send, status: int, body: Any, headers: tuple[Header, ...] | list[Header] = ()) -> None:
     """A whole JSON answer."""
     data = body if isinstance(body, bytes) else orjson.dumps(body)
+    await send_body(send, status, b"application/json", data, headers)
+
+
+async def send_body(send: Send, status: int, kind: bytes, data: bytes, headers: Sequence[Header] = ()) -> None:
+    """A whole answer of any content type."""
     length = str(len(data)).encode()
-    start = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
+    start = [(b"content-type", kind), (b"content-length", length), *headers]
     await send({"type": "http.response.start", "status": status, "headers": start})
     await send({"type": "http.response.body", "body": data})
 

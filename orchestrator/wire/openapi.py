@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.config.votes import MAX_VOTES
+from orchestrator.ledger.asking import BY
 from orchestrator.types import Json
 from orchestrator.wire.checks import MAX_CHOICES, MAX_STOPS, MAX_TOKENS
 
@@ -226,6 +227,22 @@ _SCHEMAS: Json = {
     "CountRequest": _object(
         {"model": _SELECTOR, "messages": {"type": "array", "items": _ref("Turn"), "minItems": 1}}, "model", "messages"
     ),
+    "Budgets": _object(
+        {
+            "budgets": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "account": _TEXT,
+                        "budget": _TEXT,
+                        **{f"{name}_usd": {"type": ["number", "null"]} for name in ("limit", "spent", "leased", "left")},
+                    },
+                    "account",
+                ),
+            }
+        },
+        "budgets",
+    ),
     "Count": _object({"input_tokens": {"type": "integer"}, "estimate": {"type": "boolean"}}, "input_tokens"),
     "Model": _object(
         {"id": _TEXT, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": _TEXT}, "id", "object"
@@ -239,9 +256,21 @@ _SCHEMAS: Json = {
          "percent": {"type": "number"}, "bucket": {"type": "number"}, "seed": _TEXT},
         "user", "use", "reason", "percent", "bucket", "seed",
     ),
+    "Spend": _object(
+        {
+            "by": {"enum": [*BY]}, "since": _TEXT_OR_NULL, "until": _TEXT_OR_NULL,
+            "rows": {"type": "array", "items": {"type": "object"}, "description": "Those that cost most first"},
+            "more": {"type": "boolean", "description": "Whether there are more than are shown; the total is of all"},
+            "total": {"type": "object"},
+            "lost": {"type": "integer", "description": "Requests that are in none of the rows: the ledger took no records"},
+            "buffered": {"type": "integer"}, "problem": _TEXT_OR_NULL,
+        },
+        "by", "rows", "total", "lost",
+    ),
     "Pools": _object({"pools": {"type": "array", "items": {"type": "object"}}}, "pools"),
 }  # fmt: skip
 _ERROR = _ref("Error")
+_ANY: Json = {}
 
 
 def _errors(schema: Json) -> Json:
@@ -258,6 +287,7 @@ def _errors(schema: Json) -> Json:
     }
 
 
+_WHEN = "2026-11-01, 2026-11-01T12:30 (UTC), or so long ago: 7d, 24h, 30m"
 _STREAM: Json = {}
 """A stream's events are described in words: a version of OpenAPI that has a place for them is not widely read yet."""
 
@@ -310,6 +340,38 @@ _PATHS: Json = {
         "parameters": [{"name": "user", "in": "query", "required": True, "schema": {"type": "string", "minLength": 1}}],
         **_get("Whether a user is sent through", _ref("Rollout"), **{"400": _answer("No user is said", _ERROR)}),
     },
+    "/admin/spend": {
+        "parameters": [
+            {"name": "by", "in": "query", "schema": {"enum": [*BY]}},
+            {
+                "name": "since",
+                "in": "query",
+                "schema": _TEXT,
+                "description": "2026-11-01, 2026-11-01T12:30 (UTC), 7d, 24h, 30m",
+            },
+            {"name": "until", "in": "query", "schema": _TEXT, "description": _WHEN},
+            {"name": "format", "in": "query", "schema": {"enum": ["json", "csv"]}},
+        ],
+        "get": _operation(
+            "What was spent",
+            {
+                "200": _answer(
+                    "As JSON, or as CSV (`format=csv`, or `accept: text/csv`)", _ref("Spend"), **{"text/csv": _STREAM}
+                ),
+                "400": _answer("Something is wrong with the question: `param` says where", _ERROR),
+                "404": _answer("Nothing is recorded: no ledger is configured", _ERROR),
+                "503": _answer("The ledger cannot be read", _ERROR),
+            },
+        ),
+    },
+    "/admin/budgets": _get(
+        "What of each budget is spent, leased to coordinators, and left",
+        _ref("Budgets"),
+        **{
+            "404": _answer("Nothing is recorded: no ledger is configured", _ERROR),
+            "503": _answer("The ledger cannot be read", _ERROR),
+        },
+    ),
     "/admin/reload": {
         "post": _operation(
             "Read the configuration now",

@@ -18,6 +18,10 @@ def order(scores: Scores, now_s: float = 0.0, by: By = "latency", explore: float
     return [NAMES[i] for i in scores.order(NAMES, now_s, by=by, explore=explore, weights=weights)]
 
 
+def cheapest(scores: Scores, now_s: float = 0.0, **costs: float | None) -> list[str]:
+    return [NAMES[i] for i in scores.order(NAMES, now_s, by="cost", explore=1.0, weights={}, costs=costs)]
+
+
 def known(**seconds: float) -> Scores:
     scores = Scores(random.Random(1))
     for name, latency_s in seconds.items():
@@ -160,3 +164,22 @@ def test_better_than_taking_turns() -> None:
     assert errors < turns_errors * 0.75
     assert p95_s < turns_p95_s
     assert best_p95_s < turns_p95_s
+
+
+def test_by_cost_the_cheapest_comes_first() -> None:
+    """However slow it is; one that has no known price comes last, and equals take turns."""
+    scores = known(a=9, b=1, c=2)
+    assert ["a", "c", "b"] == cheapest(scores, a=0.1, b=None, c=0.2)
+    assert ["b", "a", "c"] == cheapest(scores, a=0.1, b=0.0)
+    assert {"a", "b"} == {cheapest(scores, a=0.1, b=0.1, c=0.2)[0] for _ in range(50)}
+
+
+def test_by_cost_one_that_does_not_answer_comes_after_those_that_do() -> None:
+    """Also after one of unknown price; after a while it is tried again, and who asks to be left alone comes last of all."""
+    scores = known(a=1, b=1, c=1)
+    for i in range(20):
+        scores.learn("a", i * 0.01, None)
+    assert ["b", "c", "a"] == cheapest(scores, 1.0, a=0.1, b=0.2, c=None)
+    assert ["a", "b", "c"] == cheapest(scores, 1.0 + IDLE_S, a=0.1, b=0.2, c=None)
+    scores.learn("b", 1.0, None, alone_s=60)
+    assert ["c", "a", "b"] == cheapest(scores, 1.0, a=0.1, b=0.2, c=0.3)

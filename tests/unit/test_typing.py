@@ -50,7 +50,7 @@ with sync.create_models() as plain:
 REVEALED = [
     "orchestrator.python.models.Models",
     "str",
-    "tuple[int, int, int, int, float | None, fallback=orchestrator.types.Usage] | None",
+    "tuple[int, int, int, int, float | None, int, int, fallback=orchestrator.types.Usage] | None",
     "float | None",
     "str",
     "user.Person",

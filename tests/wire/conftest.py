@@ -9,11 +9,15 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.accounting import Lasting
 from orchestrator.asks import Reloaded
 from orchestrator.config.load import load_mapping
 from orchestrator.config.settings import Config
 from orchestrator.coordinator import Coordinator
 from orchestrator.inprocess import LocalPools
+from orchestrator.ledger.asking import Asking
+from orchestrator.ledger.bookkeeper import LocalDesk
+from orchestrator.ledger.keeping import Keeping
 from orchestrator.local import Local
 from orchestrator.types import Json
 from orchestrator.wire.app import App
@@ -37,9 +41,16 @@ class Above:
     problems: tuple[str, ...] = ()
     user_problems: tuple[str, ...] = ()
     draining = False
+    keeping: Keeping | None = None
 
     async def config(self) -> Json:
         return {"version": 7}
+
+    async def spend(self, asked: Asking) -> Json | None:
+        return None if self.keeping is None else await self.keeping.spend(asked)
+
+    async def budgets(self) -> list[Json] | None:
+        return None if self.keeping is None else await self.keeping.budgets()
 
     async def reload(self) -> Reloaded:
         return Reloaded(7, self.problems, self.user_problems)
@@ -53,7 +64,9 @@ class Stack:
         self.above = Above()
         self.pools = Pools(self.config)
         self.runtime = Local(self.pools.endpoints)
-        self.coordinator = Coordinator(self.config, self.runtime, self.pools)
+        lasting = Lasting()
+        self.keeping = self.above.keeping = Keeping(lasting, LocalDesk)
+        self.coordinator = Coordinator(self.config, self.runtime, self.pools, lasting=lasting)
         app: Any = App(lambda: self.coordinator, self.above)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=20)
 
@@ -64,6 +77,7 @@ class Stack:
 
     async def aclose(self) -> None:
         await self.http.aclose()
+        await self.keeping.aclose()
         await self.runtime.aclose()
         for row in await self.pools.stats():
             assert row["in_flight"] == 0
@@ -89,6 +103,7 @@ async def serve() -> AsyncIterator[Serve]:
         async def one(config: Mapping[str, Any]) -> Stack:
             stack = Stack(config)
             await stack.pools.start()
+            stack.keeping.follow(stack.config.ledger)
             stacks.push_async_callback(stack.aclose)
             return stack
 

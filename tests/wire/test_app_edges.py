@@ -13,6 +13,7 @@ import pytest
 from orchestrator.asks import Answer, Ask, Reloaded, Sink
 from orchestrator.config.settings import Server
 from orchestrator.errors import BadChoice, NotAllowed, UnknownSelector
+from orchestrator.ledger.asking import Asking
 from orchestrator.types import Failure, FailureKind, Finish, Json, Reply, Usage
 from orchestrator.wire.app import App
 
@@ -46,6 +47,12 @@ class Fake:
 
     async def reload(self) -> Reloaded:
         return Reloaded(0, ())
+
+    async def spend(self, asked: Asking) -> Json | None:
+        return None
+
+    async def budgets(self) -> list[Json] | None:
+        return None
 
     def rollout(self, user: str) -> Json:
         return {}

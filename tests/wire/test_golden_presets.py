@@ -19,7 +19,7 @@ from orchestrator.dialects.openai_stream import ChunkDecoder
 from orchestrator.endpoint import Endpoint
 from orchestrator.providers import PRESETS
 from orchestrator.transport import Transport
-from orchestrator.types import Chunk, Failure, Finish, Piece, Reply, Request, Sent
+from orchestrator.types import Chunk, Failure, Finish, Piece, Reply, Request, Sent, Usage
 from tests.wire.test_presets import DOCUMENTED, KEY
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "presets"
@@ -90,7 +90,7 @@ async def test_what_becomes_of_a_whole_answer(name: str, row: Any) -> None:
     assert row.get("expected", row["body"]) == outcome.body
     if "usage" in row:
         assert outcome.usage is not None
-        assert tuple(row["usage"]) == outcome.usage
+        assert Usage(*row["usage"]) == outcome.usage
 
 
 def written(row: Any) -> bytes:
@@ -123,7 +123,7 @@ async def test_what_becomes_of_a_stream(name: str, row: Any) -> None:
     else:
         assert isinstance(last, Finish)
         assert row["last"] == last.last
-        assert (tuple(row["usage"]) if "usage" in row else None) == last.usage
+        assert (Usage(*row["usage"]) if "usage" in row else None) == last.usage
     assert all(pieces == decoded(data, (cut,)) for cut in range(1, len(data)))
     assert pieces == decoded(data, tuple(range(1, len(data))))
 

@@ -15,8 +15,10 @@ from tests.unit.batch.given import answer, attempt, pair
 K = FailureKind
 
 
-def line(came: Came, counted_usd: float | None = None, **item: Any) -> Json:
-    return line_of(pair(**item), came, at=100.0, start_s=2.0, seen_s=3.0, counted_usd=counted_usd)
+def line(came: Came, charged_usd: float | None = None, **item: Any) -> Json:
+    one = pair(**item)
+    one.spend(cost_of(came), charged_usd or 0.0)
+    return line_of(one, came, at=100.0, start_s=2.0, seen_s=3.0, budgeted=charged_usd is not None)
 
 
 def test_an_answer() -> None:
@@ -35,7 +37,7 @@ def test_an_answer() -> None:
 
 def test_a_failure() -> None:
     """Its code is the outcome; what it cost is not known, since something may have been billed."""
-    said = line(answer(K.SILENT, [attempt(outcome="timeout", cost_is_estimate=True)]), counted_usd=0.5)
+    said = line(answer(K.SILENT, [attempt(outcome="timeout", cost_is_estimate=True)]), charged_usd=0.5)
     assert ("timeout", {"code": "timeout", "message": "no"}) == (said["outcome"], said["error"])
     assert (None, 0.5, True) == (said["cost_usd"], said["charged_usd"], said["cost_is_estimate"])
     assert (None, None) == (said["text"], said["score"])
@@ -68,6 +70,17 @@ def test_what_a_request_cost() -> None:
     assert cost_of(answer(K.SILENT, [attempt(outcome="timeout")])) is None
     assert 0 == cost_of(UnknownSelector("x"))
     assert cost_of(CallFailed(Failure(K.POOL_LOST, ""))) is None
+
+
+def test_what_all_tries_cost_together() -> None:
+    """Of one that was asked again; unknown, if it is of one."""
+    one = pair()
+    for cost in (0.25, 0.5):
+        one.spend(cost, cost)
+    assert (0.75, 0.75) == (one.cost_usd, one.charged_usd)
+    one.spend(None, 2.0)
+    one.spend(0.5, 0.5)
+    assert (None, 3.25) == (one.cost_usd, one.charged_usd)
 
 
 def test_whose_fault_it_was() -> None:

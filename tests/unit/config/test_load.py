@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.config.load import load, load_mapping
-from orchestrator.config.settings import Config, Latency, Limits, Pool, Server, Strategy
+from orchestrator.config.settings import Config, Latency, Ledger, Limits, Pool, Server, Strategy
 from orchestrator.errors import ConfigError
 
 SECRET = "sk-a-key-that-nobody-may-see"
@@ -47,6 +47,7 @@ KIND = "needs exactly one of base_url, simulate, replay, or a known provider's p
 MUCH = "has over 20000 values or 40 levels, aliases followed"
 KEYS = "has to be a string, or a list of strings: one an account"
 URL = "has to be an address such as http://10.0.0.5:8000/v1"
+LEDGER = "has to be `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/DATABASE` (in a password, `/` is written %2F)"
 FORMS = "text, fields, {json: FIELD}, {regex: …}, {number: first | last} or {choice: [A, B]}"
 TIER = "has to be a list of models, or a mapping with `strategy` and `models`"
 
@@ -117,6 +118,14 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "a threshold over all": (SIM + "ledger: {alerts: {thresholds: [0.5, 2]}}",
                              "2: ledger.alerts.thresholds[1]: has to be at most 1.0"),
     "a word for no": (SIM + "ledger: {store_text: never}", "2: ledger.store_text: has to be true or false"),
+    "a ledger in memory": (SIM + "ledger: {url: 'sqlite:///:memory:'}",
+                           "2: ledger.url: has to name a file: `sqlite:///ledger.db`, relative to the configuration's "
+                           "folder"),
+    "another ledger": (SIM + "ledger: {url: 'mysql://ada:${KEY}@db/x'}", f"2: ledger.url: {LEDGER}"),
+    "a ledger without a database": (SIM + "ledger: {url: 'postgresql://ada:${KEY}@db'}", f"2: ledger.url: {LEDGER}"),
+    "a ledger's port": (SIM + "ledger: {url: 'postgresql://db:x/y'}", f"2: ledger.url: {LEDGER}"),
+    "half a password": (SIM + "ledger: {url: 'postgresql://ada:12/${KEY}@db/x'}", f"2: ledger.url: {LEDGER}"),
+    "the other half": (SIM + "ledger: {url: 'postgresql://db/x#${KEY}'}", f"2: ledger.url: {LEDGER}"),
     "users in a list": (SIM + "users: []", "2: users: has to be a folder beside this file, or a mapping of users"),
     "a user's provider": (SIM + "users: {john: {providers: {}}}",
                           "2: users.john.providers: may not be defined by a user, who chooses strategies, models and "
@@ -145,7 +154,8 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "an experiment over no tier": (SIM + "users: {john: {experiments: {a: ['tier:a']}}}",
                                    "2: users.john.experiments.a[0]: there is no tier 'tier:a'"),
     "a budget": (SIM + "users: {john: {experiments: {a: {models: [sim/a], budget_usd: 1}}}}",
-                 "2: users.john.experiments.a.budget_usd: 'budget_usd' is not available yet"),
+                 "2: users.john.experiments.a.budget_usd: needs a `ledger:` in the configuration: there is nobody "
+                 "to keep account of what is spent"),
     "too many experiments": (SIM + "users: {john: {experiments: {" + ", ".join(f"e{i}: [sim/a]" for i in range(201)) + "}}}",
                              "2: users.john.experiments: may be 200 at most"),
     "an experiment of 65 models": (SIM + "tiers: {t: [" + "sim/a, " * 64 + "]}\n"
@@ -306,9 +316,7 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "weights in a list": (tier("{strategy: balance, models: [sim/a], weights: [1]}"),
                           "3: tiers.t.weights: has to be a mapping of members to numbers of at least 0"),
     "balance by luck": (tier("{strategy: balance, models: [sim/a], by: luck}"),
-                        "3: tiers.t.by: has to be latency, in_flight or weight"),
-    "balance by cost": (tier("{strategy: balance, models: [sim/a], by: cost}"),
-                        "3: tiers.t.by: 'cost' is not available yet"),
+                        "3: tiers.t.by: has to be latency, cost, in_flight or weight"),
     "too much to explore": (tier("{strategy: balance, models: [sim/a], explore: 2}"),
                             "3: tiers.t.explore: has to be a share between 0 and 1"),
     "no such resume": (tier("{models: [sim/a], resume: 3}"), "3: tiers.t.resume: has to be auto or off"),
@@ -533,3 +541,15 @@ def test_a_split_that_lost_an_arm_is_left_out(file: Path) -> None:
         "both": (Strategy("split", seed="both", arms={"a": 1, "b": 3}), ("sim/a", "sim/a")),
     } == {name: (tier.strategy, tier.models) for name, tier in config.tiers.items()}
     assert "an arm was left out" == config.left_out["tier:half"] == config.left_out["tier:other"]
+
+
+def test_a_ledgers_database(file: Path) -> None:
+    """A path is relative to the configuration's folder; without the section there is no ledger, and an empty one is all
+    defaults."""
+    assert read(file, SIM).ledger is None
+    assert Ledger(f"sqlite:///{file.parent}/ledger.db") == read(file, SIM + "ledger: {}").ledger
+    assert Ledger("sqlite:////var/x.db") == read(file, SIM + "ledger: {url: 'sqlite:////var/x.db'}").ledger
+    away = "postgresql://ada:secret@db:5433/ledger?sslmode=require"
+    asked = read(file, SIM + f"ledger: {{url: '{away}', required: true, retention_days: 7}}")
+    assert Ledger(away, 7, required=True) == asked.ledger
+    assert "secret" not in repr(asked)

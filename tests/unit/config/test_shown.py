@@ -26,6 +26,10 @@ def test_it_is_json_without_keys() -> None:
             "tiers": {"vote": vote, "split": split},
             "users": {"john": {"experiments": {"e": vote}}},
             "rollout": {"percent": 5, "allow": ["ada"]},
+            "ledger": {
+                "url": "postgresql://ada:secret@db:5433/ledger?password=secret",
+                "alerts": {"webhook": "https://bot:secret@hooks.example/T0/secret"},
+            },
         },
         env,
     )
@@ -35,4 +39,14 @@ def test_it_is_json_without_keys() -> None:
     found = orjson.loads(text)
     assert (1, 2) == (found["providers"]["openai"]["accounts"], found["providers"]["two"]["accounts"])
     assert {"percent": 5.0, "allow": ["ada"], "deny": [], "seed": ""} == found["rollout"]
+    assert "postgresql://ada:***@db:5433/ledger?***" == found["ledger"]["url"]
+    assert "https://hooks.example/***" == found["ledger"]["alerts"]["webhook"]
     assert ["A", "B"] == found["experiments"]["john:e"]["strategy"]["extract"]["choice"]
+
+
+def test_a_ledger_without_a_password_is_shown_as_it_is() -> None:
+    """A file's path; an address without anybody's name."""
+    for url in ("sqlite:////var/ledger.db", "postgresql://db/ledger", "postgresql://ada@db/ledger"):
+        config = load_mapping({"providers": {"sim": {"simulate": {}}}, "ledger": {"url": url}}, {})
+        assert url == shown(config)["ledger"]["url"]
+        assert shown(config)["ledger"]["alerts"]["webhook"] is None
