@@ -104,11 +104,13 @@ async def _run(args: argparse.Namespace, plan: Plan, folder: Folder, config: Con
         for name in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(name, _stop, runner)
         await runner.run()
-    progress.end()
-    if not runner.stopping.is_set():
-        # Told to stop, there is no time for it: a job is killed 3 s later.
+        stopped = runner.stopping.is_set()
+        progress.end()
+        # Before the pools are let go of: a job that is told to stop is killed 3 s later.
+        code = _end(args, plan, schedule.out_of_money, stopped)
+    if not stopped:
         await asyncio.to_thread(_report, plan.spec.output)
-    return _end(args, plan, schedule.out_of_money, runner.stopping.is_set())
+    return code
 
 
 def _report(folder: str) -> None:

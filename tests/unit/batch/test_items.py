@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.batch import items
+from orchestrator.batch.folder import Folder
 from orchestrator.batch.items import PRIORITY, asked_of, choose, judging, read_items, survey
+from orchestrator.batch.planning import Wanted, plan_of
+from orchestrator.batch.spec import Spec
 from orchestrator.errors import ConfigError
 
 OWN = {"id": 7, "prompt": "hi", "answer": "a", "params": {"max_tokens": 5}, "column": 1}
@@ -155,3 +159,22 @@ def test_which_are_chosen(tmp_path: Path) -> None:
     assert ten == choose(turned, None, 10, 5)
     assert {str(line - 1) for line in ten} == {item.id for item in read_items(path, ten)}
     assert frozenset({1, 2}) == choose(lines, 2, 50, 5)
+
+
+def test_what_stays_in_memory_is_ids_alone(tmp_path: Path) -> None:
+    """Of 20,000 items with prompts of 1 kB: less than 250 bytes each, most of the id and its line."""
+    path = tmp_path / "in.jsonl"
+    with path.open("w") as file:
+        for i in range(20_000):
+            file.write(json.dumps({"id": f"item-{i}", "prompt": "x" * 1000}) + "\n")
+    spec = Spec("n", str(path), str(tmp_path / "out"), arms={"a": "sim/a", "b": "sim/b"})
+    tracemalloc.start()
+    plan = plan_of(spec, survey(spec.input, {}, "sim/a"), Folder(spec.output), Wanted())
+    schedule = plan.schedule(lambda _: None)
+    asked = 0
+    while schedule.next(0.0) is not None:
+        asked += 1
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 40_000 == asked
+    assert peak < 250 * 20_000
