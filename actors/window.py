@@ -25,6 +25,7 @@ from orchestrator.config.settings import Config
 from orchestrator.errors import CallFailed, OrchestratorError
 from orchestrator.types import Failure, FailureKind
 
+LOOK_S = 1.0
 CLOSE_S = 2.0
 """How long a coordinator of one's own may take to let go of its pools."""
 
@@ -75,7 +76,10 @@ class _References:
     async def ready(self) -> Sequence[Flight]:
         """See `Window.ready`."""
         while True:
-            await self._wake.wait()
+            # A run goes on for hours: should Ray ever tell of nothing, it is looked at all the same.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._wake.wait()
             self._wake.clear()
             listed: list[Any] = []
             if self._flying:

@@ -22,8 +22,8 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         found.append(args)
         return 7
 
-    monkeypatch.setitem(sys.modules, "actors.batch", SimpleNamespace(run=take))  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "actors.jobs", SimpleNamespace(submit=take))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "actors.batch", SimpleNamespace(run=take))
+    monkeypatch.setitem(sys.modules, "actors.jobs", SimpleNamespace(submit=take))
     return found
 
 
