@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ providers:
   sim: {simulate: {latency_s: {median: 0.01, p99: 0.02}}, pool: {concurrency: 20}}
 pricing: {overrides: {"sim/*": {input_per_mtok_usd: 1, output_per_mtok_usd: 10}}}
 """
+
+
+@pytest.fixture(autouse=True)
+def _imported() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own
+        import actors.batch  # noqa: F401
 
 
 def write(folder: Path, items: int, **keys: Any) -> str:
