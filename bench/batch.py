@@ -31,11 +31,12 @@ SLOW_S = 2.0
 SLOW = f"latency-{SLOW_S:g}+tokens-10+rate-0"
 """250 requests a second fill the window."""
 FAST = "latency-0+tokens-10+rate-0"
-PERSON = "latency-0.5+tokens-10+rate-0"
+PERSON = "chat+tokens-10+rate-0"
+"""Log-normal, as answers of models are: calls that all take the same time end together, in waves, and so do places."""
 CONFIG = """
 providers:
   sim: {simulate: {latency_s: {median: 0.4, p99: 3}}, pool: {concurrency: 600, queue: 1000}}
-  narrow: {simulate: {latency_s: {median: 0.4, p99: 3}}, pool: {concurrency: 64, queue: 256}}
+  narrow: {simulate: {latency_s: {median: 0.4, p99: 3}}, pool: {concurrency: 32, queue: 256}}
 """
 
 
@@ -162,13 +163,13 @@ def people(jobs: Jobs, folder: Path) -> None:
     """Somebody's latency, alone and while a batch keeps the same pool full."""
 
     def ask() -> list[float]:
-        answered = asyncio.run(unary(jobs.url, f"narrow/{PERSON}", concurrency=4, requests=240))
+        answered = asyncio.run(unary(jobs.url, f"narrow/{PERSON}", concurrency=4, requests=300))
         assert not answered.errors
         return answered.latencies_s
 
     alone = ask()
     here = folder / "people"
-    process = batch(jobs, here, f"narrow/{PERSON}", 6_000, 256, jobs.address)
+    process = batch(jobs, here, f"narrow/{PERSON}", 12_000, 256, jobs.address)
     results = here / "out" / "results.jsonl"
     while not results.exists() or not results.stat().st_size:
         assert process.poll() is None
