@@ -27,9 +27,9 @@ from bench.load import percentile, unary
 
 WINDOW = 500
 ITEMS = 50_000
-SLOW_S = 2.0
+SLOW_S = 4.0
 SLOW = f"latency-{SLOW_S:g}+tokens-10+rate-0"
-"""250 requests a second fill the window."""
+"""125 requests a second fill the window."""
 FAST = "latency-0+tokens-10+rate-0"
 PERSON = "chat+tokens-10+rate-0"
 """Log-normal, as answers of models are: calls that all take the same time end together, in waves, and so do places."""
@@ -135,7 +135,7 @@ class Used:
 def full_window(jobs: Jobs, folder: Path, connect: str) -> None:
     """Throughput against concurrency by mean latency."""
     how = "own" if connect == "never" else "attached"
-    items = 20 * WINDOW
+    items = 8 * WINDOW
     used = Used(jobs)
     ran = finish(batch(jobs, folder / how, f"sim/{SLOW}", items, WINDOW, connect), folder / how)
     spent = {"the driver": ran.cpu_s, **used.end()}
