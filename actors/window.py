@@ -50,6 +50,8 @@ class _References:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._flying: dict[Any, Flight] = {}
+        self._told: list[Any] = []
+        """References that Ray has told of, in the order in which it did."""
         self._lost: list[Flight] = []
         """Those that came to no reference."""
         self._wake = asyncio.Event()
@@ -62,11 +64,15 @@ class _References:
             # In Ray's thread.
             flight.value = value
             try:
-                self._loop.call_soon_threadsafe(self._wake.set)
+                self._loop.call_soon_threadsafe(self._complete, ref)
             except RuntimeError:
                 return  # the loop is closed: nobody waits any more
 
         ref._on_completed(completed)
+
+    def _complete(self, ref: Any) -> None:
+        self._told.append(ref)
+        self._wake.set()
 
     def _fail(self, flight: Flight, error: Exception) -> None:
         flight.value = error
@@ -76,14 +82,18 @@ class _References:
     async def ready(self) -> Sequence[Flight]:
         """See `Window.ready`."""
         while True:
-            # A run goes on for hours: should Ray ever tell of nothing, it is looked at all the same.
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()
+            except TimeoutError:
+                # A run goes on for hours: whatever Ray may have told of in vain is found now.
+                self._told = list(self._flying)
             self._wake.clear()
+            # Not all of them: to ask for 500 takes a millisecond, and answers come one by one.
+            told, self._told = [ref for ref in self._told if ref in self._flying], []
             listed: list[Any] = []
-            if self._flying:
-                listed, _ = ray.wait(list(self._flying), num_returns=len(self._flying), timeout=0, fetch_local=False)
+            if told:
+                listed, _ = ray.wait(told, num_returns=len(told), timeout=0, fetch_local=False)
             lost, self._lost = self._lost, []
             if listed or lost:
                 return [*(self._flying.pop(ref) for ref in listed), *lost]
