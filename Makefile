@@ -6,7 +6,7 @@ CONFIG ?= configs/default.yaml
 PORT ?= 8000
 TESTS ?= tests
 
-.PHONY: serve test check bench books faults tails votes soak build clean
+.PHONY: serve test check bench books faults tails votes soak batch build clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0])'
@@ -46,6 +46,9 @@ votes: $(VENV)/installed-test
 
 soak: $(VENV)/installed-test
 	$(BIN)/python -m bench.soak
+
+batch: $(VENV)/installed-test
+	$(BIN)/python -m bench.batch
 
 build: $(VENV)/installed-test
 	$(BIN)/python -m build --outdir dist .

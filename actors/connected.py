@@ -148,6 +148,17 @@ async def connected(address: str) -> AsyncIterator[Connected]:
             await asyncio.wait([following])
 
 
+async def application() -> Any:
+    """The handle of the application of the cluster that this process is in, once it has answered. Raises NoApplication.
+
+    For calls from the running loop alone: a router on a loop of its own costs a trip between threads each way.
+    """
+    handle = await asyncio.to_thread(_handle)
+    handle._init(_run_router_in_separate_loop=False)
+    await _rollout(handle)
+    return handle
+
+
 async def _rollout(handle: Any) -> Rollout:
     """The first question, which shows whether anybody answers. Raises NoApplication."""
     try:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from orchestrator.cli.arguments import parser
+from orchestrator.cli.batch import batch
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,6 +30,8 @@ def _run(args: argparse.Namespace) -> int:
             config, args.host, args.port, args.replicas, insecure=args.insecure
         )
         return code
+    if args.command == "batch":
+        return batch(args)
     if args.command == "check":
         from orchestrator.cli.check import run
 

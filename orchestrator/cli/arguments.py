@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TypeAlias
 
+from orchestrator.cli.batch import add_batch
+
 URL = "http://127.0.0.1:8000/v1"
 KEY_ENV = "ORCHESTRATOR_API_KEY"
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -14,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
     """What there is to say to it."""
     root = argparse.ArgumentParser(prog="orchestrator", description="One endpoint over many model providers.")
     commands = root.add_subparsers(dest="command", required=True)
-    for add in (_serve, _ask, _key, _pricing, _spend, _simulate):
+    for add in (_serve, _ask, add_batch, _key, _pricing, _spend, _simulate):
         add(commands)
     return root
 

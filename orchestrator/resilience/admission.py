@@ -3,15 +3,17 @@
 It is asked when a call arrives, when one ends, and when the time that it named has come. All it charges (a permit, a
 request, tokens, a probe) is charged when a call is sent, never while it waits: a queued call holds nothing.
 
-Waiting calls stand in one queue, by arrival; a lower priority counts as arriving `AGING_S` later per step, so it is
-served after the others and never starved. A call whose model is paused or whose account is limited does not hold up those
-behind it that could go.
+Waiting calls stand in one queue, by priority and arrival. A call of lower priority (a batch's) goes when none of those
+before it can, and never overtakes one that waits; so that it is not starved, every `TURN`th place that becomes free goes to
+one that has waited for `AGING_S`. (By age alone, a pool that batches keep full for longer than that would put people behind
+all of them.) It is patient, too: it takes no place in the queue from others, and waits as long as its call may take. A call
+whose model is paused or whose account is limited does not hold up those behind it that could go.
 """
 
 from __future__ import annotations
 
 import random
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from math import inf
@@ -23,6 +25,10 @@ from orchestrator.resilience.retry import backoff_s
 from orchestrator.types import Failure, FailureKind, Json, Usage
 
 AGING_S = 10.0
+TURN = 10
+"""Calls of higher priority lose a tenth of the places at the most."""
+PATIENT = 100_000
+"""Calls of lower priority that may wait: their callers' windows are what bounds them."""
 IDLE_MODELS = 1_000
 """Callers choose models' names, so what is remembered of them is bounded: the least recently used idle ones go first."""
 
@@ -87,9 +93,11 @@ class Permit:
 class Waiter:
     """A call that waits. `result` is set by `Admission.pump`."""
 
-    key: tuple[float, int]
+    key: tuple[int, int]
+    """Its priority, and the how manieth it came."""
     model: str
     tokens: int
+    since_s: float
     until_s: float
     """When it has waited long enough."""
     result: Permit | Failure | None = None
@@ -114,8 +122,10 @@ class Admission:
         self.accounts: tuple[Account, ...] = ()
         self._former: list[Account] = []
         """Accounts whose key was taken away, while calls of theirs are still in flight."""
-        self.queue: list[tuple[tuple[float, int], Waiter]] = []
+        self.queue: list[Waiter] = []
         self._arrivals = 0
+        self._passed = 0
+        """Calls that have gone since one of lower priority did, while one waited."""
         self.draining = False
         self._mean_s = 1.0
         """A moving average of how long a permit is out, for the estimate of a full queue's wait."""
@@ -155,28 +165,37 @@ class Admission:
         """A call comes. It may go, is refused, or waits (until `pump` says otherwise)."""
         if self.draining:
             return Failure(FailureKind.DRAINING, "the pool is shutting down", retry_after_s=1.0)
-        decided = self._decide(model, tokens, now_s)
-        if isinstance(decided, Permit):
-            return decided
-        if decided.failure is not None:
-            return decided.failure
-        if len(self.queue) >= self._provider.pool.queue:
+        ahead = bisect_left(self.queue, (priority, 0), key=_key) if priority and self.queue else 0
+        if not ahead:
+            decided = self._decide(model, tokens, now_s)
+            if isinstance(decided, Permit):
+                return decided
+            if decided.failure is not None:
+                return decided.failure
+        pool = self._provider.pool
+        most = PATIENT if priority else pool.queue
+        if len(self.queue) >= most and self._waiting(priority) >= most:
             return Failure(
                 FailureKind.QUEUE_FULL,
-                f"the queue is full ({self._provider.pool.queue} calls wait for {self._places} places)",
-                retry_after_s=max(1.0, self._mean_s * len(self.queue) / self._places),
+                f"the queue is full ({most} calls wait for {self._places} places)",
+                retry_after_s=max(1.0, self._mean_s * most / self._places),
             )
         self._arrivals += 1
-        key = (now_s + AGING_S * priority, self._arrivals)
-        waiter = Waiter(key, model, tokens, now_s + self._provider.pool.queue_timeout_s)
-        insort(self.queue, (key, waiter), key=lambda entry: entry[0])
+        until_s = inf if priority else now_s + pool.queue_timeout_s
+        waiter = Waiter((priority, self._arrivals), model, tokens, now_s, until_s)
+        insort(self.queue, waiter, key=_key)
         return waiter
+
+    def _waiting(self, priority: int) -> int:
+        """How many wait that are interactive; or that are not."""
+        interactive = bisect_left(self.queue, (1, 0), key=_key)
+        return len(self.queue) - interactive if priority else interactive
 
     def pump(self, now_s: float) -> list[Waiter]:
         """Lets waiting calls go that can, and refuses those that need not wait any longer: each has its `result`."""
         done: list[Waiter] = []
-        kept: list[tuple[tuple[float, int], Waiter]] = []
-        for position, (key, waiter) in enumerate(self.queue):
+        timeout_s = self._earliest_timeout()
+        for waiter in self._in_turn(now_s):
             if self.draining:
                 waiter.result = Failure(FailureKind.DRAINING, "the pool is shutting down", retry_after_s=1.0)
             elif now_s >= waiter.until_s:
@@ -184,28 +203,40 @@ class Admission:
                 waiter.result = Failure(
                     FailureKind.QUEUE_TIMEOUT, f"no place became free within {waited_s:g} s", retry_after_s=1.0
                 )
-            elif self.in_flight >= self._places and now_s < self._earliest_timeout():
-                kept += self.queue[position:]
-                break
+            elif self.in_flight >= self._places:
+                if now_s < timeout_s:
+                    break
             else:
                 decided = self._decide(waiter.model, waiter.tokens, now_s)
                 waiter.result = decided if isinstance(decided, Permit) else decided.failure
-            if waiter.result is None:
-                kept.append((key, waiter))
-            else:
+                if isinstance(decided, Permit):
+                    self._passed = 0 if waiter.key[0] else self._passed + 1
+            if waiter.result is not None:
                 done.append(waiter)
-        self.queue = kept
+        if done:
+            self.queue = [waiter for waiter in self.queue if waiter.result is None]
         return done
+
+    def _in_turn(self, now_s: float) -> list[Waiter]:
+        """Those that wait, in the order in which they may go now."""
+        queue = self.queue
+        if not queue or queue[-1].key[0] == 0:
+            self._passed = 0
+            return queue
+        first = bisect_left(queue, (1, 0), key=_key)
+        if not first or self._passed < TURN - 1 or now_s - queue[first].since_s < AGING_S:
+            return queue
+        return [queue[first], *queue[:first], *queue[first + 1 :]]
 
     def abandon(self, waiter: Waiter) -> None:
         """A waiting call goes away. (One that was let through meanwhile has to release its permit instead.)"""
-        self.queue = [entry for entry in self.queue if entry[1] is not waiter]
+        self.queue = [other for other in self.queue if other is not waiter]
 
     def next_s(self, now_s: float) -> float:
         """When `pump` has to be asked again, even if no call ends; infinity: no need."""
         next_s = self._earliest_timeout()
         if self.in_flight < self._places:
-            for _, waiter in self.queue:
+            for waiter in self.queue:
                 decided = self._blocked(waiter.model, waiter.tokens, now_s)
                 next_s = min(next_s, decided.until_s)
         return next_s
@@ -270,7 +301,7 @@ class Admission:
         return self._provider.pool.concurrency * len(self.accounts)
 
     def _earliest_timeout(self) -> float:
-        return min((waiter.until_s for _, waiter in self.queue), default=inf)
+        return min((waiter.until_s for waiter in self.queue), default=inf)
 
     def _decide(self, name: str, tokens: int, now_s: float) -> Permit | _Blocked:
         """Lets a call go by the least busy account that may take it, of equals the one with the fewest calls; charges it."""
@@ -362,6 +393,10 @@ class Admission:
                 for account in self.accounts
             ],
         }
+
+
+def _key(waiter: Waiter) -> tuple[int, int]:
+    return waiter.key
 
 
 def _buckets(limits: settings.Limits, now_s: float) -> tuple[Bucket, Bucket]:

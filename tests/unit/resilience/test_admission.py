@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from math import inf
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.config import settings
-from orchestrator.resilience.admission import IDLE_MODELS, Admission, Permit, Waiter
+from orchestrator.resilience.admission import IDLE_MODELS, TURN, Admission, Permit, Waiter
 from orchestrator.types import Failure, FailureKind, Usage
 
 KEYS = ("a", "b", "c")
@@ -52,20 +53,73 @@ def test_first_come_first_served() -> None:
     assert second.result is None
 
 
-def test_a_lower_priority_waits_longer_but_not_for_ever() -> None:
-    """It counts as having arrived ten seconds later."""
-    admission = machine(pool=settings.Pool(concurrency=1, queue_timeout_s=100))
+def served(admission: Admission, held: Permit, now_s: float) -> tuple[Waiter, Permit]:
+    """Whoever gets the one place that becomes free."""
+    admission.release(held, now_s, None)
+    (let,) = admission.pump(now_s)
+    assert isinstance(let.result, Permit)
+    return let, let.result
+
+
+def test_people_come_before_batches_that_have_waited_for_minutes() -> None:
+    """A pool that a batch keeps full: who comes meanwhile waits for the next place, however long the batch's calls have."""
+    admission = machine(pool=settings.Pool(concurrency=1))
     held = permit(admission)
-    batch = waiter(admission, priority=1)
-    soon, late = waiter(admission, now_s=5.0), waiter(admission, now_s=15.0)
-    order = []
-    for _ in range(3):
-        admission.release(held, 20.0, None)
-        (let,) = admission.pump(20.0)
-        assert isinstance(let.result, Permit)
-        held = let.result
-        order.append(let)
-    assert order == [soon, batch, late]
+    batch = [waiter(admission, priority=1) for _ in range(100)]
+    for now_s in range(100, 180, 10):
+        person = waiter(admission, now_s=now_s)
+        let, held = served(admission, held, now_s + 1)
+        assert person is let
+        let, held = served(admission, held, now_s + 2)
+        assert let in batch
+
+
+def test_a_batch_is_not_starved_by_people_who_take_every_place() -> None:
+    """Nothing for the first ten seconds, and then every tenth place."""
+    admission = machine(pool=settings.Pool(concurrency=1, queue_timeout_s=1000))
+    held = permit(admission)
+    for _ in range(10):
+        waiter(admission, priority=1)
+    got: list[float] = []
+    for now_s in range(100):
+        waiter(admission, now_s=now_s)
+        waiter(admission, now_s=now_s)
+        let, held = served(admission, held, now_s + 0.5)
+        got += [now_s] if let.key[0] else []
+    assert list(range(10, 100, TURN)) == got
+
+
+def test_a_batch_takes_no_place_in_the_queue_from_people() -> None:
+    """Its calls wait beside the queue's bound, and longer than its time-out."""
+    admission = machine(pool=settings.Pool(concurrency=1, queue=1, queue_timeout_s=5))
+    permit(admission)
+    batch = [waiter(admission, priority=1) for _ in range(50)]
+    person = waiter(admission)
+    assert refusal(admission).kind is FailureKind.QUEUE_FULL
+    assert [person] == admission.pump(6.0)
+    assert all(one.result is None for one in batch)
+
+
+def test_a_batch_overtakes_nobody_who_waits() -> None:
+    """Also where it comes at the moment at which a limit lets somebody go."""
+    admission = machine(limits=settings.Limits(requests_per_minute=60))
+    while isinstance(admission.arrive("m", 0, 0, 0.0), Permit):
+        pass
+    (person,) = admission.queue
+    batch = waiter(admission, now_s=1.0, priority=1)
+    assert [person] == admission.pump(1.0)
+    assert [batch] == admission.pump(2.0)
+
+
+def test_even_batches_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of calls that wait."""
+    monkeypatch.setattr("orchestrator.resilience.admission.PATIENT", 2)
+    admission = machine(pool=settings.Pool(concurrency=1, queue=5))
+    permit(admission)
+    waiter(admission, priority=1), waiter(admission), waiter(admission, priority=1)
+    refused = admission.arrive("m", 0, 1, 0.0)
+    assert isinstance(refused, Failure)
+    assert refused.kind is FailureKind.QUEUE_FULL
 
 
 def test_a_full_queue_refuses_with_a_wait() -> None:
@@ -206,7 +260,7 @@ def test_no_schedule_breaks_the_semaphore(steps: list[tuple[str, int]], concurre
         assert len(admission.queue) == len(waiting)
         if waiting:
             assert admission.in_flight == concurrency * accounts
-            assert admission.next_s(now_s) < inf
+            assert admission.next_s(now_s) < inf or all(one.key[0] for one in waiting)
     while out:
         admission.release(out.pop(), now_s, None)
         out += [let.result for let in admission.pump(now_s) if isinstance(let.result, Permit)]

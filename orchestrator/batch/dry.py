@@ -1,0 +1,89 @@
+"""`--dry-run`: what a batch comes to, before anything is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.batch.items import asked_of, read_items
+from orchestrator.batch.planning import Plan, Worst
+from orchestrator.config.settings import Config
+from orchestrator.errors import OrchestratorError
+from orchestrator.selectors import Selectors
+from orchestrator.types import Json
+
+LATENCY_S = 2.0
+"""How long an answer is assumed to take, unless the caller says or the folder's results show otherwise."""
+
+
+@dataclass(slots=True)
+class _Load:
+    """What one provider is asked at the most."""
+
+    calls: float = 0
+    tokens: int = 0
+
+
+def estimate(plan: Plan, config: Config, worst: Worst, latency_s: float | None) -> Json:
+    """Pairs that are still to be asked, the most that they may cost by arm (None: there is no price for all of them), and
+    how long they take at the least: by the window, by each pool's places and by each account's limits, at `latency_s` an
+    answer."""
+    selectors = Selectors(config)
+    loads: dict[str, _Load] = {}
+    worst_usd: dict[str, float | None] = {}
+    rest = 0
+    for arm, selector in plan.spec.selectors().items():
+        total: float | None = 0.0
+        for item in read_items(plan.spec.input, plan.chosen):
+            if plan.done[arm][item.line]:
+                continue
+            rest += 1
+            asked = asked_of(item, selector, plan.spec.params)
+            most = worst(asked)
+            total = None if total is None or most is None else total + most
+            try:
+                route = selectors.resolve(asked.ask.selector, asked.ask.override, asked.ask.user)
+            except OrchestratorError:
+                continue  # it will fail, and be said to
+            leaves = [*route.leaves()]
+            calls = max(1, route.calls()) / len(leaves)
+            for leaf in leaves:
+                load = loads.setdefault(leaf.provider, _Load())
+                load.calls += calls
+                load.tokens += asked.ask.request.input_tokens
+        worst_usd[arm] = total
+    each_s = LATENCY_S if latency_s is None else latency_s
+    seconds = rest * each_s / plan.spec.concurrency
+    for name, load in loads.items():
+        provider = config.providers[name]
+        accounts = max(1, len(config.keys.get(name, ())))
+        seconds = max(seconds, load.calls * each_s / (provider.pool.concurrency * accounts))
+        for asked_for, limit in (
+            (load.calls, provider.limits.requests_per_minute),
+            (load.tokens, provider.limits.tokens_per_minute),
+        ):
+            if limit is not None:
+                seconds = max(seconds, 60 * asked_for / (limit * accounts))
+    costs = [*worst_usd.values()]
+    return {
+        "items": plan.items,
+        "arms": [*worst_usd],
+        "pairs": plan.tally.total,
+        "done": plan.tally.done,
+        "rest": rest,
+        "worst_usd": None if None in costs else sum(one for one in costs if one is not None),
+        "worst_usd_by_arm": worst_usd,
+        "assumed_latency_s": each_s,
+        "seconds": round(seconds, 1),
+    }
+
+
+def told(estimated: Json) -> str:
+    """The same for people, three lines."""
+    usd = estimated["worst_usd"]
+    cost = "not known: no prices for all arms" if usd is None else f"at most {usd:.4g} USD"
+    return (
+        f"{estimated['items']} items x {len(estimated['arms'])} arms: {estimated['pairs']} requests, "
+        f"{estimated['done']} done, {estimated['rest']} to ask\n"
+        f"cost of the rest: {cost}\n"
+        f"time: about {estimated['seconds']:g} s, if an answer takes {estimated['assumed_latency_s']:g} s"
+    )
