@@ -117,6 +117,7 @@ class Coordinator:
         trace = self.lasting.telemetry.begin(ask, self.config)
         with self.hold(), current.request(ask.request_id, b"" if trace is None else trace.context):
             route = self._selectors.resolve(ask.selector, ask.override, ask.user, ask.caller)
+            self._selectors.check_extensions(ask.request.body, ask.caller)
             asked = Asked(ask, route, self.config, time.time(), trace)
             return await OneRequest(self, asked, sink).answer(self._wanting.of(asked))
 

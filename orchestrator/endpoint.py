@@ -18,6 +18,8 @@ import random
 import time
 from collections.abc import Callable
 
+import orjson
+
 from orchestrator.attempt import Attempt, EndpointStream, failed, too_late
 from orchestrator.config.settings import Provider
 from orchestrator.dialects import DIALECTS
@@ -211,7 +213,11 @@ class Endpoint:
         asked = fitted(continuing(request, quirks) if continues else request, quirks)
         if is_message(request) and self.provider.dialect != "anthropic":
             asked = capped(asked, options.max_tokens)
-        call = self._dialect.encode(asked, model, options, quirks)
+        try:
+            call = self._dialect.encode(asked, model, options, quirks)
+        except orjson.JSONEncodeError as error:
+            # Such as the arguments of a tool's call, a text with JSON of its own that stands deeper here.
+            return Failure(FailureKind.MALFORMED, f"it cannot be written as JSON: {error}")
         if isinstance(call, Failure):
             return call
         key = credentials(self.provider.key_header, permit.account.key)

@@ -16,8 +16,8 @@ from orchestrator.providers import PRESETS
 from orchestrator.types import Json, Request
 
 EXTENSIONS = frozenset(name for name, row in PRESETS.items() if row.dialect == "openai")
-_OURS = ("model", "stream")
-"""Whom is asked, and how, is not for an extension to say."""
+_OURS = ("model", "messages", "stream")
+"""Whom is asked, what and how, is not for an extension to say."""
 
 
 def fitted(request: Request, quirks: Quirks) -> Request:

@@ -152,8 +152,10 @@ class Keyring:
         version = await book.keys_version()
         if version != self._version:
             # What changes while they are read has another version, and is read again.
-            self._take(await book.keys())
-            self._version = version
+            rows = await book.keys()
+            if book is self._read_from:  # another ledger may have come meanwhile, and been read
+                self._take(rows)
+                self._version = version
 
     def _take(self, rows: tuple[KeyRow, ...]) -> None:
         if rows != self._rows:
@@ -168,8 +170,8 @@ class Keyring:
         ]
 
     def names(self) -> Iterator[str]:
-        """Of those that are not revoked, as far as is known."""
-        return (row.name for row in self._rows if row.revoked_at is None)
+        """Of all that there are and were, as far as is known."""
+        return (row.name for row in self._rows)
 
     async def add(self, key: CallerKey) -> None:
         """Keeps a key; it is known here when this returns, and everywhere a second later. Raises LedgerFailed."""

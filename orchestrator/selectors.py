@@ -13,7 +13,9 @@ from orchestrator.config.strategy import make_strategy
 from orchestrator.config.tiers import KEYS, MAX_CANDIDATES, OF_ALL, OF_STRATEGY
 from orchestrator.config.votes import Wrong, check_votes
 from orchestrator.errors import BadChoice, NotAllowed, UnknownSelector
+from orchestrator.fitting import EXTENSIONS
 from orchestrator.routes import Candidate, Route
+from orchestrator.types import Json
 
 CACHED = 1_000
 """Routes of plain models that are kept; callers choose the names, so there is a bound."""
@@ -107,6 +109,24 @@ class Selectors:
             return False  # it is no alias, although a pattern of one may fit it
         meant = self._meant(selector)
         return meant is not None and caller.may_use(meant)
+
+    def check_extensions(self, body: Json, caller: Caller | None) -> None:
+        """Looks at what a request says to one provider alone (`orchestrator.fitting`): a key that may not use everything may
+        not have another model asked there either. Raises NotAllowed."""
+        if caller is None or "*" in caller.models:
+            return
+        for name in ("", *(EXTENSIONS & body.keys())):
+            said = body.get(name) if name else body
+            if not isinstance(said, dict):
+                continue
+            if "preset" in said:
+                raise NotAllowed("preset", caller.name, f"the key {caller.name!r} may not use a provider's own presets")
+            named = said.get("models") if name else None
+            models = named if isinstance(named, list) else []
+            sellers = [one.name for one in self._config.providers.values() if one.quirks.extension == name]
+            for seller in sellers if name else ():
+                for model in models:
+                    self._check(f"{seller}/{model}", caller)
 
     def _check(self, selector: str, caller: Caller) -> None:
         # Before it is looked up: whether there is something that one may not use is nobody's business.

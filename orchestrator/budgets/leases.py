@@ -73,6 +73,8 @@ class Lease:
     """What was wanted last beyond the need."""
     asked_s: float = 0.0
     """When."""
+    pins: int = 0
+    """Requests that wait for it, or for another budget besides: it is theirs, and stays."""
     used: int = 0
     """What was reserved since the last sweep."""
 
@@ -84,7 +86,7 @@ class Lease:
     @property
     def idle(self) -> bool:
         """Whether there is nothing that it would have to be remembered for."""
-        busy = self.running or self.waiting or self.asking or self.unsure
+        busy = self.running or self.pins or self.waiting or self.asking or self.unsure
         return not (busy or self.held or self.unacknowledged)
 
     def reserve(self, units: int) -> None:

@@ -82,7 +82,13 @@ class Purse:
                 if lease.free < lease.ahead // 2 and lease.asking is None and not lease.scarce:
                     self._ask(lease, self._ahead(lease, units))
         else:
-            await self._in_turn(leases, units, config.budgets.wait_s)
+            for lease in leases:
+                lease.pins += 1
+            try:
+                await self._in_turn(leases, units, config.budgets.wait_s)
+            finally:
+                for lease in leases:
+                    lease.pins -= 1
         return Reserved(leases, units, priced=worst.unpriced is None)
 
     def _lease(self, payment: Payment) -> Lease:

@@ -19,6 +19,7 @@ it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -151,10 +152,13 @@ def _call(candidate: Candidate, request: Request, config: Config, more_input: in
     provider = config.providers[candidate.provider]
     # What is meant for this provider alone goes over the rest, and reaches it as it stands.
     name = "anthropic" if provider.dialect == "anthropic" else provider.quirks.extension
+    told: dict[str, int] = {}
     if isinstance(own := request.body.get(name), dict):
-        told = {field: own[field] for field in (*_LIMITS, "n") if field in own}
+        told = {field: _whole(own[field]) for field in (*_LIMITS, "n") if field in own}
         request = request._replace(body={**request.body, **told}) if told else request
-    tokens = _most_tokens(provider, candidate.model, request, config)
+    # Nobody looks at what is meant for a provider alone: it is not kept to what the model is known to write.
+    unbound = max((told[field] for field in _LIMITS if field in told), default=0)
+    tokens = max(unbound, _most_tokens(provider, candidate.model, request, config))
     price = config.prices.of(candidate.provider, candidate.model)
     if price is None:
         return Worst(0.0, tokens, str(candidate))
@@ -176,4 +180,8 @@ def _most_tokens(provider: Provider, model: str, request: Request, config: Confi
 
 
 def _whole(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    """A number as a provider might read it: OpenAI's and others take `"5"` and `5.0`, too."""
+    try:
+        return max(0, math.ceil(float(value))) if isinstance(value, int | float | str) else 0
+    except (ValueError, OverflowError):
+        return 0

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from orchestrator.accounting import Ended
 from orchestrator.counters import ALERTS, LOST, Counters
-from orchestrator.errors import Denied
+from orchestrator.errors import Denied, LedgerFailed
 from orchestrator.ledger.records import Batch, Note, Posted, RequestRecord, note, record_of, weight_of
 from orchestrator.types import Json
 
@@ -209,15 +209,26 @@ class Recorder:
             except Exception as error:
                 # Whatever it was: the batch is kept, and posted again.
                 self._failed(error)
+                if isinstance(error, LedgerFailed) and not error.passes and batch.records:
+                    # No database will ever take it: what was spent is told all the same, and what comes after it.
+                    self._counters.count(LOST, amount=len(batch.records))
+                    batch = batch._replace(records=())
             else:
                 self._well()
-                self.told(posted)
-                for account, threshold in posted.alerts:
-                    self._counters.count(ALERTS, {"account": account, "threshold": threshold})
-                self.settled(batch.spent, batch.returned)
+                try:
+                    self._tell(batch, posted)
+                except Exception:
+                    # A mistake of ours, which must not be the end of all records.
+                    _log.exception("a batch was written, and could not be settled")
                 return
             await asyncio.sleep(again_s)
             again_s = min(2 * again_s, AGAIN_MAX_S)
+
+    def _tell(self, batch: Batch, posted: Posted) -> None:
+        self.told(posted)
+        for account, threshold in posted.alerts:
+            self._counters.count(ALERTS, {"account": account, "threshold": threshold})
+        self.settled(batch.spent, batch.returned)
 
     def _failed(self, error: Exception) -> None:
         first = self._problem is None

@@ -102,7 +102,9 @@ class Access:
             try:
                 await self.keyring.look()
             except LedgerFailed as error:
-                raise away(error) from None
+                # Whoever asks has not shown a key yet: where the database is, is not for them.
+                _log.warning("a key could not be looked up: %s", error)
+                raise away() from None
             found = self._find(hashes)
         if found is None:
             raise _refused(bool(hashes))

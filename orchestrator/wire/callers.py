@@ -35,12 +35,12 @@ async def answer_keys(
         kept = await keyring.rows() if keyring is not None else []
         return {"keys": [*rows, *({**row, "source": "ledger"} for row in kept)]}
     except LedgerFailed as error:
-        raise away(error) from None
+        raise away(f": {error}") from None
 
 
-def away(error: LedgerFailed) -> Refused:
+def away(why: str = "; try again") -> Refused:
     """The answer where the ledger cannot be asked."""
-    what = f"keys cannot be looked up at the moment: {error}"
+    what = f"keys cannot be looked up at the moment{why}"
     return Refused(503, "ledger_unavailable", what, headers=((b"retry-after", b"1"),))
 
 
@@ -61,7 +61,9 @@ async def _make(keyring: Keyring, callers: tuple[CallerKey, ...], body: bytes) -
     wanted = _read({**data, "key_sha256": hash_of(key)})
     await keyring.look()
     if wanted.name in {one.name for one in callers} | {*keyring.names()}:
-        raise Refused(400, "invalid_request", f"there is a key of the name {wanted.name!r} already", param="name")
+        # One that was revoked has its name, too: what was spent, is left of limits and was cached goes by it.
+        what = f"there is, or was, a key of the name {wanted.name!r}; each has a name of its own"
+        raise Refused(400, "invalid_request", what, param="name")
     await keyring.add(wanted)
     return {"key": key, **shown(wanted)}
 
@@ -85,9 +87,9 @@ def _read(data: Json) -> CallerKey:
 
 
 async def _revoke(keyring: Keyring, callers: tuple[CallerKey, ...], name: str) -> Json:
-    if name in {one.name for one in callers}:
-        what = f"the key {name!r} stands in the configuration: it is revoked by taking it out there"
-        raise Refused(400, "invalid_request", what)
     if not await keyring.revoke(name):
+        if name in {one.name for one in callers}:
+            what = f"the key {name!r} stands in the configuration: it is revoked by taking it out there"
+            raise Refused(400, "invalid_request", what)
         raise Refused(404, "not_found", f"there is no key {name!r} that could be revoked")
     return {"name": name, "revoked": True}

@@ -38,7 +38,7 @@ async def watched(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watched]:
     monkeypatch.setattr(control, "REFRESH_LOOK_S", 0.02)
     monkeypatch.setattr(control, "LOOK_S", 0.02)
     # An actor has its process to itself; the tests' own goes on logging as it did.
-    monkeypatch.setattr(control.logs, "configure", lambda *_: None)
+    monkeypatch.setattr("orchestrator.logs.configure", lambda *_: None)
     made: list[control.Control] = []
 
     def one(path: str) -> control.Control:

@@ -66,7 +66,12 @@ async def test_a_key_from_its_making_to_its_end(stack: Stack) -> None:
     assert 404 == (await admin(stack, "DELETE", "/admin/keys/ada")).status_code
     assert (await admin(stack, "GET")).json()["keys"][2]["revoked_at"] > 1e9
     again = await admin(stack, "POST", json={"name": "ada", "admin": True})
-    assert 200 == (await admin(stack, "GET", key=again.json()["key"])).status_code
+    assert (400, "there is, or was, a key of the name 'ada'; each has a name of its own") == (
+        again.status_code,
+        again.json()["error"]["message"],
+    )
+    other = await admin(stack, "POST", json={"name": "eve", "admin": True})
+    assert 200 == (await admin(stack, "GET", key=other.json()["key"])).status_code
 
 
 @pytest.mark.parametrize(

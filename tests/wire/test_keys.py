@@ -364,3 +364,14 @@ async def test_official_clients_are_told_of_limits(stack: Stack) -> None:
     with pytest.raises(anthropic.RateLimitError):
         await two.messages.create(**asked, max_tokens=9)
     await http.aclose()
+
+
+async def test_what_is_said_to_a_provider_alone_gets_round_no_key(upstream: Upstream, serve: Serve) -> None:
+    """A key for some models may not have others asked within a provider's own part of a request, nor by its presets."""
+    address = f"http://127.0.0.1:{upstream.port}/v1"
+    keys = [{"name": "some", "key_sha256": hash_of(CI), "models": ["openrouter/ok*"]}]
+    router = {"base_url": address, "api_key": "k", "models": []}
+    stack = await serve({"providers": {"openrouter": router}, "server": {"keys": keys}})
+    for own in ({"openrouter": {"models": ["gpt-9"]}}, {"openrouter": {"preset": "x"}}, {"preset": "x"}):
+        assert (403, "model_not_allowed") == said(await chat(stack, CI, "openrouter/ok", **own))
+    assert 200 == (await chat(stack, CI, "openrouter/ok", openrouter={"models": ["ok-2"]})).status_code

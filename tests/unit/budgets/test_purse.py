@@ -490,3 +490,27 @@ def test_the_configuration_is_the_requests_own() -> None:
         assert None is await replica.purse.allow(asked(after))
 
     play(main)
+
+
+def test_a_budget_is_not_forgotten_while_a_request_waits_for_another() -> None:
+    """The ledger takes its time over the first, for longer than between two sweeps: the second is still the request's, and
+    what it cost is acknowledged in both."""
+
+    async def main(lending: Counting, replica: Replica) -> None:
+        caller = Caller("laptop", budget_usd=0.5)
+        request = asked(config(usd(1.0)), caller=caller)
+        lease = replica.lease
+
+        async def slow(ask: Ask, wait_s: float) -> Answer:
+            await asyncio.sleep(1.8)
+            return await lease(ask, wait_s)
+
+        replica.lease = slow  # type: ignore[method-assign]
+        allowance = await replica.purse.allow(request)
+        assert allowance is not None
+        allowance.settle(ended(request, 0.002))
+        await asyncio.sleep(3)
+        await replica.aclose()
+        assert [GRID // 500] * 2 == [one["spent"] for one in lending.accounts.rows()]
+
+    play(main)

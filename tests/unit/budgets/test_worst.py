@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.budgets.worst import JUDGING_TOKENS, worst_of
 from orchestrator.config.operations import Budgets
-from orchestrator.config.settings import Config, ModelOptions, Provider, Retry, Strategy
+from orchestrator.config.settings import Config, ModelOptions, Provider, Quirks, Retry, Strategy
 from orchestrator.pricing.book import Prices
 from orchestrator.pricing.cost import AROUND_TOKENS
 from orchestrator.pricing.price import Price
@@ -194,3 +194,21 @@ def test_no_plan_makes_more_calls_than_are_counted(strategy: Strategy, stream: b
     billed = sum(10.0 if call.candidate != 2 else 7.0 for _, call in ran.started)
     assert billed <= worst_of(route, request, CONFIG).usd
     assert isinstance(ran.verdict.outcome, Failure) or ran.started
+
+
+@pytest.mark.parametrize(
+    ("own", "tokens"),
+    [
+        ({"max_tokens": 50}, 50),
+        ({"max_tokens": "60"}, 60),
+        ({"max_completion_tokens": 7.5}, 8),
+        ({"n": "3"}, 21),
+        ({}, 7),
+    ],
+)
+def test_what_a_provider_alone_is_told_counts_as_it_may_read_it(own: dict[str, Any], tokens: int) -> None:
+    """It goes upstream as it stands: over what the model is known to write, and as text."""
+    provider = replace(CONFIG.providers["p"], quirks=Quirks(extension="openai"))
+    config = replace(CONFIG, providers={**CONFIG.providers, "p": provider})
+    worst = worst_of(Route("p/c", Strategy("first"), (C,)), asks(max_tokens=9, openai=own), config)
+    assert pytest.approx(tokens) == worst.usd

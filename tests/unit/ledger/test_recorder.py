@@ -268,3 +268,30 @@ async def test_a_report_that_is_not_as_it_should_be(caplog: pytest.LogCaptureFix
         recorder.ended(ended(user="after"))
     assert ["before", "after"] == ledger.users
     assert (1, ["a request could not be recorded"]) == (recorder.state()["lost"], errors(caplog))
+
+
+async def test_a_batch_that_no_database_will_take_holds_nobody_up() -> None:
+    """Its records are counted as lost; what was spent, and all that comes after it, is told."""
+    ledger, counters = Ledger(), Counters()
+    ledger.problem = LedgerFailed("a value without a place", passes=False)
+    async with recording(ledger, counters=counters) as recorder:
+        recorder.ended(ended(user="odd"))
+        recorder.settle("user:odd", spent=5)
+        await until(lambda: counters.counted(LOST) == 1)
+        ledger.problem = None
+        await until(lambda: len(ledger.batches) == 1)
+        recorder.ended(ended(user="ada"))
+    assert [((), {"user:odd": 5})] == [(one.records, dict(one.spent)) for one in ledger.batches[:1]]
+    assert ["ada"] == ledger.users
+
+
+async def test_a_mistake_of_ours_is_not_the_end_of_records(caplog: pytest.LogCaptureFixture) -> None:
+    """What was written and could not be settled is logged; the next batch goes as ever."""
+    ledger = Ledger()
+    async with recording(ledger) as recorder:
+        recorder.settled = {}.__getitem__  # type: ignore[assignment]  # raises
+        recorder.ended(ended(user="one"))
+        await until(lambda: len(ledger.users) == 1)
+        recorder.ended(ended(user="two"))
+    assert ["one", "two"] == ledger.users
+    assert "a batch was written, and could not be settled" in errors(caplog)
