@@ -80,6 +80,7 @@ def finish(process: subprocess.Popen[str], here: Path) -> Ran:
     driver = psutil.Process(process.pid)
     rss: list[float] = []
     begun_s = cpu_s = 0.0
+    written = 0
     errors: list[str] = []
     reading = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
     reading.start()
@@ -87,8 +88,9 @@ def finish(process: subprocess.Popen[str], here: Path) -> Ran:
         with contextlib.suppress(psutil.Error):
             times = driver.cpu_times()
             cpu_s = times.user + times.system
-            if results.exists() and results.stat().st_size:
-                begun_s = begun_s or cpu_s
+            # Only while it asks: its report takes memory of its own.
+            if results.exists() and (size := results.stat().st_size) > written:
+                written, begun_s = size, begun_s or cpu_s
                 rss.append(driver.memory_info().rss / 1e6)
         time.sleep(0.5)
     assert process.returncode == 0, errors
