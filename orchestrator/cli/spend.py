@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from orchestrator.errors import BadChoice, LedgerFailed
-from orchestrator.ledger.asking import as_csv, asking
+from orchestrator.ledger.asking import Asking, as_csv, asking
 
 
 class Question(NamedTuple):
@@ -29,7 +29,11 @@ class Question(NamedTuple):
 
 def spend(question: Question, *, as_json: bool, csv: bool) -> int:
     """Prints it: a table, JSON or CSV. 2 for a question that is wrong, 1 where it cannot be answered."""
-    found = _asked(question) if question.ledger is None else _read(question, question.ledger)
+    try:
+        asked = asking(question.by, question.since, question.until, time.time())
+    except BadChoice as wrong:
+        return _fail(f"--{wrong}", 2)
+    found = _asked(question) if question.ledger is None else _read(asked, question.ledger)
     if isinstance(found, int):
         return found
     if as_json:
@@ -66,7 +70,7 @@ def _asked(question: Question) -> dict[str, Any] | int:
     return _fail(message, 2 if answer.is_client_error else 1)
 
 
-def _read(question: Question, ledger: str) -> dict[str, Any] | int:
+def _read(asked: Asking, ledger: str) -> dict[str, Any] | int:
     """From the database."""
     from orchestrator.config.ledger import is_ledger
     from orchestrator.ledger.spend import spend as read
@@ -80,9 +84,7 @@ def _read(question: Question, ledger: str) -> dict[str, Any] | int:
         return _fail(f"--ledger: there is no file {url.removeprefix('sqlite:///')}", 2)
     store = Store(url)
     try:
-        return read(store, asking(question.by, question.since, question.until, time.time()))
-    except BadChoice as wrong:
-        return _fail(f"--{wrong}", 2)
+        return read(store, asked)
     except LedgerFailed as failed:
         return _fail(str(failed), 1)
     finally:

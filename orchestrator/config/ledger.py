@@ -24,6 +24,11 @@ def read_ledger(document: Document, data: Any, folder: Path) -> Ledger | None:
     read: Ledger | None = read_section(document, ("ledger",), Ledger, data)
     if read is None:
         return None
+    if read.alerts.webhook is not None and not _is_http(read.alerts.webhook):
+        # Its path is often a secret: it is not repeated.
+        document.problem(
+            ("ledger", "alerts", "webhook"), "has to be an address such as https://hooks.example.com/T0/B0"
+        )
     if not is_ledger(read.url):
         # The value may hold a password: it is not repeated.
         document.problem(_AT, _FILE if read.url.startswith(_SQLITE) else _FORMS)
@@ -38,6 +43,14 @@ def is_ledger(url: str) -> bool:
     if path == url:
         return _is_postgresql(url)
     return bool(path) and not path.startswith(":") and path.isprintable()
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False
 
 
 def _is_postgresql(url: str) -> bool:

@@ -134,6 +134,8 @@ def _read(document: Document, root: dict[str, Any], folder: Path) -> Config:
     for at, variable in lacking.items():
         what = f"the environment variable {variable} is not set; export it, or give a default: ${{{variable}:-…}}"
         document.problem(at, what)
+    if "ledger" in root and root["ledger"] is None:
+        root = {**root, "ledger": {}}  # `ledger:` alone is one with everything as it is by default
     with_ledger = root.get("ledger") is not None
     # What lacks a variable is not looked at any further: there would be nothing but more of the same.
     root = {key: value for key, value in root.items() if all(at[0] != key for at in lacking)}
@@ -235,4 +237,7 @@ def _read_budgets(document: Document, data: Any, *, with_ledger: bool) -> Budget
     for name in ("users", "experiments"):
         if not with_ledger and getattr(read, name) not in (None, {}):
             document.problem(("budgets", name), NEEDS_LEDGER)
+    for user in read.users:
+        if "*" in user and user != "*":
+            document.problem(("budgets", "users", user), "has to be a user's name, or '*' alone: each of the others")
     return read

@@ -112,6 +112,10 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "a line break in a key": ('"a\\nb": 1\n' + SIM, "1: a\ufffdb: unknown key"),
     # The root.
     "a near key": (SIM + "tier: {}", "2: tier: unknown key; did you mean 'tiers'?"),
+    "a hook that is no address": (SIM + "ledger: {alerts: {webhook: foo}}",
+                                  "2: ledger.alerts.webhook: has to be an address such as https://hooks.example.com/T0/B0"),
+    "a pattern of users": (SIM + "ledger: {}\nbudgets: {users: {jo*: 20}}",
+                           "3: budgets.users.jo*: has to be a user's name, or '*' alone: each of the others"),
     "a budget of nobody's": (SIM + "server: {keys: [{name: a, key_sha256: " + "ab" * 32 + ", budget_usd: 1}]}",
                              "2: server.keys[0].budget_usd: needs a `ledger:` in the configuration: there is nobody to keep "
                              "account of what is spent"),
@@ -576,7 +580,8 @@ def test_a_ledgers_database(file: Path) -> None:
     """A path is relative to the configuration's folder; without the section there is no ledger, and an empty one is all
     defaults."""
     assert read(file, SIM).ledger is None
-    assert Ledger(f"sqlite:///{file.parent}/ledger.db") == read(file, SIM + "ledger: {}").ledger
+    for empty in ("ledger: {}", "ledger:"):
+        assert Ledger(f"sqlite:///{file.parent}/ledger.db") == read(file, SIM + empty).ledger
     assert Ledger("sqlite:////var/x.db") == read(file, SIM + "ledger: {url: 'sqlite:////var/x.db'}").ledger
     away = "postgresql://ada:secret@db:5433/ledger?sslmode=require"
     asked = read(file, SIM + f"ledger: {{url: '{away}', required: true, retention_days: 7}}")
