@@ -1,31 +1,29 @@
-"""A request from selector to priced answer: resolve, plan, drive, report. A plain class; where it runs is not its concern."""
+"""Where requests are answered: one configuration over one runtime. A plain class; where it runs is not its concern."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from orchestrator import current
-from orchestrator.accounting import Allowance, Asked, Lasting
+from orchestrator.accounting import Asked, Lasting
 from orchestrator.asks import Answer, Ask, Sink
 from orchestrator.cache.terms import Wanting
 from orchestrator.callers import Caller
 from orchestrator.config.operations import CallerKey
 from orchestrator.config.settings import Config, Server, Strategy
-from orchestrator.dialects.resume import SoFar
 from orchestrator.drive import Record, Runtime
 from orchestrator.errors import NotAllowed, UnknownSelector
-from orchestrator.report import report_of
 from orchestrator.request import OneRequest
 from orchestrator.resilience.budget import Budget, Turns
 from orchestrator.resilience.latency import Quantiles
 from orchestrator.rollout import decide
 from orchestrator.routes import Candidate, Route
 from orchestrator.selectors import Selectors
-from orchestrator.types import Failure, Json, Opened
+from orchestrator.types import Failure, Json
 
 HEDGE_FLOOR_PER_S = 0.1
 """Hedges a second that a quiet tier may make beyond its share."""
@@ -178,67 +176,6 @@ class Coordinator:
         """Whether every pool answers (its provider may well be down), and what does not."""
         problems = await self._pools.ready()
         return not problems, {"status": "ready" if not problems else "not ready", "pools": problems}
-
-
-class _Reporting:
-    """A sink of the edge's as a sink of the driver's."""
-
-    def __init__(
-        self,
-        sink: Sink,
-        ask: Ask,
-        route: Route,
-        arms: Mapping[str, str],
-        beside: Mapping[str, Any],
-        clock: Callable[[], float],
-        *,
-        keep: bool,
-    ) -> None:
-        self.opened_s: float | None = None
-        """When the first token came, by the clock."""
-        self.clock = clock
-        self._sink = sink
-        self._ask = ask
-        self._route = route
-        self._arms = arms
-        self._beside = beside
-        self._sent = SoFar() if keep else None
-        self.send = self._send if keep else sink.send
-
-    def text(self) -> str | None:
-        """What was sent, where it is kept."""
-        sent = None if self._sent is None else self._sent.sent()
-        return None if sent is None else sent.text
-
-    async def _send(self, chunks: Sequence[bytes]) -> None:
-        assert self._sent is not None
-        self._sent.add(chunks)
-        await self._sink.send(chunks)
-
-    async def open(self, candidate: Candidate, opened: Opened, records: Sequence[Record]) -> None:
-        self.opened_s = self.clock()
-        report = {**report_of(self._ask, self._route, records, candidate, self._arms), **self._beside}
-        await self._sink.open(candidate.provider, opened.model, self._route.strategy.name, report)
-
-
-class _Timed:
-    """A sink that knows when it was opened."""
-
-    def __init__(self, sink: Sink, clock: Callable[[], float]) -> None:
-        self.opened_s: float | None = None
-        self.send = sink.send
-        self._sink = sink
-        self.clock = clock
-
-    async def open(self, provider: str, model: str, strategy: str, report: Json) -> None:
-        self.opened_s = self.clock()
-        await self._sink.open(provider, model, strategy, report)
-
-
-def _give_back(allowances: Sequence[Allowance]) -> None:
-    """The request was not begun after all."""
-    for allowance in allowances:
-        allowance.settle(None)
 
 
 def _row(selector: str, owner: str) -> Json:
