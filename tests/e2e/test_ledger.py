@@ -60,7 +60,8 @@ async def test_20_000_requests_and_a_ledger_that_is_killed(served: Served) -> No
             (ledger,) = await asyncio.to_thread(served.processes, "ray::Ledger")
             ledger.kill()
 
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=AT_ONCE)) as http:
+    limit, patience = aiohttp.TCPConnector(limit=AT_ONCE), aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(connector=limit, timeout=patience) as http:
         killing = asyncio.ensure_future(killer())
         await asyncio.gather(*(worker(http) for _ in range(AT_ONCE)))
         await killing
