@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 import tempfile
+import time
 
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
@@ -13,6 +14,10 @@ from ray.job_submission import JobSubmissionClient
 from orchestrator.batch.package import LARGE_BYTES, pack
 from orchestrator.batch.spec import load_spec
 from orchestrator.errors import ConfigError
+
+AGENT_S = 40.0
+"""How long a cluster's agent may take to be there after its dashboard: with a loaded machine it took 20 s."""
+AGAIN_S = 0.5
 
 
 def submit(args: argparse.Namespace) -> int:
@@ -30,7 +35,7 @@ def submit(args: argparse.Namespace) -> int:
         command = [args.python, "-m", "actors.batch", packed.spec, "--output", spec.output, *_passed_on(args)]
         try:
             client = JobSubmissionClient(args.address)
-            job = client.submit_job(entrypoint=shlex.join(command), runtime_env={"working_dir": folder})
+            job = _submitted(client, shlex.join(command), folder)
         except (ConnectionError, RuntimeError, AuthenticationError) as error:
             reason = str(error).strip().splitlines()[0]
             return _fail(
@@ -41,6 +46,20 @@ def submit(args: argparse.Namespace) -> int:
     print(f"results will be in {spec.output}, on the node that runs the job", file=sys.stderr)
     print(f"ray job logs {job} --follow{address}\nray job stop {job}{address}", file=sys.stderr)
     return 0
+
+
+def _submitted(client: JobSubmissionClient, entrypoint: str, folder: str) -> str:
+    """The job's id. A cluster that has just begun answers before it can take a job. Raises what the client raises."""
+    deadline_s = time.monotonic() + AGENT_S
+    while True:
+        try:
+            job: str = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": folder})
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline_s:
+                raise
+            time.sleep(AGAIN_S)
+        else:
+            return job
 
 
 def _passed_on(args: argparse.Namespace) -> list[str]:
