@@ -10,8 +10,6 @@ import asyncio
 import contextlib
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -20,7 +18,7 @@ import psutil
 
 from actors.watchdog import marked
 from bench.load import percentile, streams, unary
-from bench.serving import Served
+from bench.serving import Served, simulated
 
 FAST = "latency-0+tokens-10+rate-0"
 STREAM_S = 30
@@ -125,32 +123,24 @@ async def calls(url: str, model: str) -> int:
 
 def main() -> None:
     """Runs the benchmark and prints the table."""
-    command = [sys.executable, "-m", "orchestrator.cli", "simulate"]
-    upstream = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert upstream.stdout is not None
-        direct = upstream.stdout.readline().split()[1]
-        with tempfile.TemporaryDirectory() as folder:
-            config = Path(folder) / "bench.yaml"
-            config.write_text(
-                f"providers: {{up: {{base_url: {direct}, pool: {{concurrency: 512, queue: 1000}}}}}}\n"
-                "tiers:\n"
-                "  race: {strategy: race, models: [up/latency-0.1+tokens-10+rate-0, up/latency-1+tokens-10+rate-0]}\n"
-                f"  hedge: {{strategy: hedge, models: [up/{TAIL}, up/{SPARE}], after: p95}}\n"
-            )
-            served = Served(config)
-            try:
-                print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
-                print("| figure | through the endpoint | beside it |\n| --- | --- | --- |")
-                row("time to ready", f"{served.seconds_to_ready:.1f} s", "")
-                row("memory of all processes, idle (PSS)", f"{pss_mb(marked(served.mark)):.0f} MB", "")
-                row("memory of a pool actor (PSS)", f"{pss_mb(served.processes('ray::Pool')):.0f} MB", "")
-                asyncio.run(measure(served, direct))
-            finally:
-                row("time to stop", f"{served.stop():.1f} s", f"left behind: {served.left() or 'nothing'}")
-    finally:
-        upstream.terminate()
-        upstream.wait(10)
+    with simulated() as direct, tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "bench.yaml"
+        config.write_text(
+            f"providers: {{up: {{base_url: {direct}, pool: {{concurrency: 512, queue: 1000}}}}}}\n"
+            "tiers:\n"
+            "  race: {strategy: race, models: [up/latency-0.1+tokens-10+rate-0, up/latency-1+tokens-10+rate-0]}\n"
+            f"  hedge: {{strategy: hedge, models: [up/{TAIL}, up/{SPARE}], after: p95}}\n"
+        )
+        served = Served(config)
+        try:
+            print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
+            print("| figure | through the endpoint | beside it |\n| --- | --- | --- |")
+            row("time to ready", f"{served.seconds_to_ready:.1f} s", "")
+            row("memory of all processes, idle (PSS)", f"{pss_mb(marked(served.mark)):.0f} MB", "")
+            row("memory of a pool actor (PSS)", f"{pss_mb(served.processes('ray::Pool')):.0f} MB", "")
+            asyncio.run(measure(served, direct))
+        finally:
+            row("time to stop", f"{served.stop():.1f} s", f"left behind: {served.left() or 'nothing'}")
 
 
 if __name__ == "__main__":

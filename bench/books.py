@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -19,7 +17,7 @@ import aiohttp
 
 from bench.__main__ import FAST, cpu_s, row
 from bench.load import percentile, unary
-from bench.serving import Served
+from bench.serving import Served, simulated
 
 ROUNDS = 8
 REQUESTS = 2_000
@@ -72,27 +70,19 @@ async def measure(plain: Served, kept: Served) -> None:
 
 def main() -> None:
     """Runs the benchmark and prints the table."""
-    command = [sys.executable, "-m", "orchestrator.cli", "simulate"]
-    upstream = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert upstream.stdout is not None
-        direct = upstream.stdout.readline().split()[1]
-        with tempfile.TemporaryDirectory() as folder:
-            plain, kept = Path(folder) / "plain.yaml", Path(folder) / "kept.yaml"
-            plain.write_text(PLAIN.format(direct=direct))
-            kept.write_text(KEPT.format(direct=direct, sha256=hashlib.sha256(KEY.encode()).hexdigest()))
-            first = Served(plain)
+    with simulated() as direct, tempfile.TemporaryDirectory() as folder:
+        plain, kept = Path(folder) / "plain.yaml", Path(folder) / "kept.yaml"
+        plain.write_text(PLAIN.format(direct=direct))
+        kept.write_text(KEPT.format(direct=direct, sha256=hashlib.sha256(KEY.encode()).hexdigest()))
+        first = Served(plain)
+        try:
+            second = Served(kept)
             try:
-                second = Served(kept)
-                try:
-                    asyncio.run(measure(first, second))
-                finally:
-                    second.stop()
+                asyncio.run(measure(first, second))
             finally:
-                first.stop()
-    finally:
-        upstream.terminate()
-        upstream.wait(10)
+                second.stop()
+        finally:
+            first.stop()
 
 
 if __name__ == "__main__":

@@ -8,12 +8,27 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
 from actors.launch import free_port
 from actors.watchdog import MARK, marked
+
+
+@contextmanager
+def simulated() -> Iterator[str]:
+    """The simulated provider as a process of its own meanwhile; its base URL."""
+    command = [sys.executable, "-m", "orchestrator.cli", "simulate"]
+    upstream = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert upstream.stdout is not None
+        yield upstream.stdout.readline().split()[1]
+    finally:
+        upstream.terminate()
+        upstream.wait(10)
 
 
 class Served:

@@ -21,6 +21,7 @@ import orjson
 
 from orchestrator.batch.spec import Spec
 from orchestrator.errors import OrchestratorError
+from orchestrator.files import replace, sync_folder
 from orchestrator.types import Json
 
 RESULTS, FAILED, RUN, LOCK = "results.jsonl", "failed.jsonl", "run.json", ".lock"
@@ -81,7 +82,7 @@ class Folder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             run = self._take_over(spec, input_sha256, force, now_s)
             self._results = os.open(self._at(RESULTS), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            _sync_folder(self.path)
+            sync_folder(self.path)
         except BlockingIOError:
             self.close()
             raise BadFolder(f"{self.path}: another run is going on in it") from None
@@ -133,7 +134,7 @@ class Folder:
 
     def note(self, run: Json) -> None:
         """Replaces `run.json`. Raises OSError."""
-        self._replace(RUN, json.dumps(run, indent=2).encode() + b"\n")
+        replace(self._at(RUN), json.dumps(run, indent=2).encode() + b"\n")
 
     def _repair(self) -> None:
         """Cuts off a last line that was torn when its writer was killed."""
@@ -187,9 +188,9 @@ class Folder:
             rest.flush()
             os.fsync(rest.fileno())
         if len(failed) > before:
-            self._replace(FAILED, b"".join(failed))
+            replace(self._at(FAILED), b"".join(failed))
         os.replace(self._at(RESULTS + ".new"), self._at(RESULTS))
-        _sync_folder(self.path)
+        sync_folder(self.path)
         os.close(self._results)
         self._results = os.open(self._at(RESULTS), os.O_WRONLY | os.O_APPEND)
         return moved
@@ -231,23 +232,6 @@ class Folder:
 
     def _at(self, name: str) -> str:
         return os.path.join(self.path, name)
-
-    def _replace(self, name: str, content: bytes) -> None:
-        fresh = self._at(name + ".new")
-        with open(fresh, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, self._at(name))
-
-
-def _sync_folder(path: str) -> None:
-    """Makes new names in a folder durable."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _is_object(content: bytes) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.batch.results import manifest, read, require
-from orchestrator.batch.summary import summed, write
+from orchestrator.batch.summary import summed
+from orchestrator.files import replace
 
 REPORT = "report.html"
 
@@ -26,5 +27,5 @@ def write_report(folder: str | Path) -> Path:
     wanted = {*chosen.failing, *chosen.disputed}
     shown = Shown(chosen, rows_of(read(folder), wanted), questions_of(manifest(folder).questions, wanted))
     path = Path(folder) / REPORT
-    write(path, page(summary, columns, shown).encode())
+    replace(path, page(summary, columns, shown).encode())
     return path

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from orchestrator import intervals
+
 LEVEL = 0.95
 """Of all intervals."""
 EXACT_BELOW = 25
@@ -53,8 +55,10 @@ class McNemar(NamedTuple):
 
 def wilson(right: int, of: int) -> Interval:
     """The score interval of a share (Wilson, "Probable Inference", JASA 22, 1927). Raises ValueError for none of none."""
-    found = stats.binomtest(right, of).proportion_ci(LEVEL, method="wilson")
-    return Interval(float(found.low), float(found.high))
+    found = intervals.wilson(right, of)
+    if found is None:
+        raise ValueError("there is no share of none")
+    return Interval(*found)
 
 
 def mcnemar(first: int, second: int) -> McNemar:

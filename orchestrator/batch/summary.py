@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
 
 from orchestrator.batch.results import FAILED, manifest, read, require
+from orchestrator.files import replace
 from orchestrator.types import Json
 
 if TYPE_CHECKING:
@@ -39,18 +39,5 @@ def summed(folder: str | Path) -> tuple[Json, Columns]:
         retried = Retried(len(costs), math.fsum(costs))
     found = columns(read(folder))
     summary = summarise(found, manifest(folder), retried)
-    write(Path(folder) / SUMMARY, orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
+    replace(Path(folder) / SUMMARY, orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
     return summary, found
-
-
-def write(path: Path, content: bytes) -> None:
-    """Puts a file in its place whole or not at all. Raises OSError."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with new.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)

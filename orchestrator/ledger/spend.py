@@ -27,9 +27,9 @@ from sqlalchemy import (
     true,
 )
 
+from orchestrator.intervals import around_mean, wilson
 from orchestrator.ledger import tables
 from orchestrator.ledger.asking import Asking
-from orchestrator.ledger.intervals import around_mean, wilson
 from orchestrator.ledger.store import Store
 from orchestrator.money import GRID, usd_of
 from orchestrator.types import Json

@@ -6,16 +6,14 @@ former prices or the new ones. One that cannot be read, or is of another version
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import orjson
 
+from orchestrator.files import replace
 from orchestrator.pricing.price import Price
 from orchestrator.pricing.rows import Lists, price_of, row_of
 from orchestrator.pricing.sellers import resellable
@@ -83,30 +81,7 @@ def write(path: str, lists: Lists, now_s: float, *, fetched: bool) -> None:
         },
         option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS,
     )
-    folder = os.path.dirname(path) or "."
-    handle, beside = tempfile.mkstemp(prefix=".pricing-", suffix=".json", dir=folder)
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
-    _flush(folder)
-
-
-def _flush(folder: str) -> None:
-    """Has the new name survive a power cut. Some file systems cannot flush folders: then it may be the former file."""
-    with contextlib.suppress(OSError):
-        at = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(at)
-        finally:
-            os.close(at)
+    replace(path, content)
 
 
 def read(path: str) -> Cached | None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.batch.results import ResultsError
-from orchestrator.batch.summary import write, write_summary
+from orchestrator.batch.summary import write_summary
 from tests.unit.batch.made import BEGAN, DATA, failed, folder, line, recorded, right
 
 
@@ -197,20 +197,6 @@ def test_an_item_that_stands_twice(tmp_path: Path) -> None:
     """Each pair of item and arm has one line: two are an error, not an average."""
     with pytest.raises(ResultsError, match="item '1' of arm 'a' has two lines"):
         write_summary(folder(tmp_path, [right("1", "a"), right("1", "a")]))
-
-
-def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be written leaves what was there, and nothing else."""
-    path = tmp_path / "summary.json"
-    write(path, b"before")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write(path, b"after")
-    assert (b"before", ["summary.json"]) == (path.read_bytes(), os.listdir(tmp_path))
 
 
 def test_commands_do_not_load_what_only_statistics_need() -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from orchestrator.ledger.intervals import around_mean, wilson
+from orchestrator.intervals import around_mean, wilson
 
 
 @pytest.mark.parametrize(
