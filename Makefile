@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/default.yaml
 PORT ?= 8000
 TESTS ?= tests
+# Two at a time; `make test WORKERS=` runs them one after the other.
+WORKERS ?= -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: serve test check bench books faults tails votes soak batch build clean
 
@@ -22,7 +24,7 @@ serve: $(VENV)/installed
 	exec $(BIN)/orchestrator serve --config $(CONFIG) --port $(PORT)
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(WORKERS) $(TESTS)
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff format --check .

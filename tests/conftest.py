@@ -1,4 +1,5 @@
-"""For all tests: hypothesis looks for new cases on people's machines, and for the same ones in CI; a PostgreSQL."""
+"""For all tests: hypothesis looks for new cases on people's machines, and for the same ones in CI; what runs beside what; a
+PostgreSQL."""
 
 from __future__ import annotations
 
@@ -18,6 +19,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("here")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test` has two workers: one has the tests that are marked `timed`, one after the other and from the beginning,
+    since those would disturb each other; the other has the rest, a file at a time."""
+    for item in items:
+        group = "timed" if item.get_closest_marker("timed") else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("timed") is None)
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,8 @@ from orchestrator.wire.checks import CHAT, check_fields
 from orchestrator.wire.http import Refused
 
 MAX_ARMS = 64
+MAX_PATH = 4096
+"""Characters of a path in a message: its end is what it is looked for by."""
 OWN = "own"
 """The arm of OpenAI Batch lines that are asked of the model which each names itself."""
 _ARM = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -135,9 +137,9 @@ def _read(document: Document, folder: Path, output: str | None) -> Spec | None:
     results = os.path.normpath(folder / read.output) if output is None else os.path.abspath(output)
     for key, path in (("input", given), ("config", config)):
         if path is not None and not os.path.isfile(path):
-            document.problem((key,), f"{document.shown((key,), path)} is no file")
+            document.problem((key,), f"{document.shown((key,), path, MAX_PATH)} is no file")
     if os.path.exists(results) and not os.path.isdir(results):
-        document.problem(("output",), f"{document.shown(('output',), results)} is no folder")
+        document.problem(("output",), f"{document.shown(('output',), results, MAX_PATH)} is no folder")
     return replace(read, input=given, config=config, output=results)
 
 

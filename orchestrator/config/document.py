@@ -96,11 +96,11 @@ class Document:
             path = path[:-1]
         return self._lines.get(path, 1)
 
-    def shown(self, path: Path, value: object) -> str:
+    def shown(self, path: Path, value: object, limit: int = 80) -> str:
         """A value for a message, quoted, as it stands in the file: no variable is filled in."""
         if isinstance(value, list | dict):
             return "a list" if isinstance(value, list) else "a mapping"
-        return f"'{clean(self._filled.get(path) or str(value))}'"
+        return f"'{clean(self._filled.get(path) or str(value), limit)}'"
 
     def read(self, content: bytes) -> None:
         """Parses YAML. Raises TooManyProblems."""

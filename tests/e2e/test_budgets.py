@@ -10,6 +10,8 @@ import pytest
 
 from bench.serving import Served
 
+pytestmark = pytest.mark.timed
+
 REQUESTS, CENT = 500, 2_000
 """So many tokens cost a cent."""
 

@@ -17,6 +17,8 @@ import pytest
 from bench.serving import Served
 from tests.upstream import Upstream
 
+pytestmark = pytest.mark.timed
+
 HI: Any = [{"role": "user", "content": "hi"}]
 TIERS = ("first", "fallback", "race", "hedge", "complete", "nested")
 

@@ -21,6 +21,8 @@ from orchestrator.keys import hash_of, make_key
 from tests.postgres import PASSWORD, Postgres, programs
 from tests.upstream import Upstream
 
+pytestmark = pytest.mark.timed
+
 PROVIDER_KEY, SECOND_KEY, WRONG_PASSWORD = "sk-provider-4f1d2c9a7b", "sk-provider-8e3b6d0c5a", "secret-0d9c8b7a6e"
 ROOT, JOHN, EVEN, BURST, ROTATED = (make_key() for _ in range(5))
 LIMIT = 600

@@ -17,6 +17,8 @@ import pytest
 from bench.serving import Served
 from orchestrator.money import units_of
 
+pytestmark = pytest.mark.timed
+
 REQUESTS, AT_ONCE, USERS = 20_000, 64, 5
 WRITTEN_S = 60.0
 

@@ -15,6 +15,8 @@ import pytest
 from bench.faults import read
 from bench.serving import Served
 
+pytestmark = pytest.mark.timed
+
 DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
 
 

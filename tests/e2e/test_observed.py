@@ -25,6 +25,8 @@ from bench.serving import Served
 from tests.collector import Collector, collecting
 from tests.upstream import Upstream
 
+pytestmark = pytest.mark.timed
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "grafana"
 PROMETHEUS = Path("/usr/bin/prometheus")
 CONFIG = """

@@ -15,6 +15,8 @@ import pytest
 
 from bench.serving import Served
 
+pytestmark = pytest.mark.timed
+
 OWN = """
 import os, ray
 from orchestrator import sync

@@ -18,6 +18,8 @@ import pytest
 
 from bench.serving import Served
 
+pytestmark = pytest.mark.timed
+
 RELOADS, INVALID_EVERY, REQUESTS = 50, 5, 1_000
 BROKEN = (
     "providers: {",

@@ -13,6 +13,8 @@ import pytest
 from bench.serving import Served
 from tests.upstream import Upstream
 
+pytestmark = pytest.mark.timed
+
 CALLERS = 10
 MB = 1_000_000
 

@@ -17,6 +17,8 @@ import pytest
 from bench.faults import read
 from tests.e2e.test_under_load import TEXT, load, settled
 
+pytestmark = pytest.mark.timed
+
 CONFIG = """
 providers:
   one: &sim {simulate: {latency_s: {median: 0.05, p99: 0.2}, tokens_per_s: 500}}

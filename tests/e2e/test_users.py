@@ -13,6 +13,8 @@ import pytest
 
 from bench.serving import Served
 
+pytestmark = pytest.mark.timed
+
 CONFIG = """
 providers:
   sim: {simulate: {latency_s: {median: 0.02, p99: 0.04}, tokens_per_s: 2000}}
