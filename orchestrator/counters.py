@@ -34,7 +34,7 @@ _K = FailureKind
 _NEVER_SENT = frozenset(
     kind.value
     for kind in (
-        _K.QUEUE_FULL, _K.QUEUE_TIMEOUT, _K.BREAKER_OPEN, _K.PAUSED, _K.OVER_BUDGET, _K.DRAINING, _K.UNSUPPORTED,
+        _K.QUEUE_FULL, _K.QUEUE_TIMEOUT, _K.BUSY, _K.BREAKER_OPEN, _K.PAUSED, _K.OVER_BUDGET, _K.DRAINING, _K.UNSUPPORTED,
         _K.POOL_LOST,
     )
 )  # fmt: skip

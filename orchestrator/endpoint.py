@@ -139,7 +139,7 @@ class Endpoint:
             outcome: Reply | Failure | EndpointStream
             try:
                 async with asyncio.timeout(deadline_s - self._clock()):
-                    permit = await self._gate.admit(model, request.input_tokens, request.priority)
+                    permit = await self._gate.admit(model, request.input_tokens, request.priority, request.max_wait_s)
             except TimeoutError:
                 return failed(self.provider, too_late(self.provider), model, tuple(tries))
             if isinstance(permit, Failure):

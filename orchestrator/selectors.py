@@ -24,7 +24,7 @@ COMPARED = 500
 """Experiments that are looked through for one that is spelled alike, where the user has none: there may be 200,000."""
 
 _FIRST = Strategy("first")
-_CHOICES = KEYS - {key for name in ("split", "spill") for key in OF_STRATEGY[name]}
+_CHOICES = KEYS - OF_STRATEGY["split"]
 
 
 class Selectors:

@@ -45,6 +45,9 @@ class Request(NamedTuple):
     """What is asked for; `body` is OpenAI's shape of it."""
     needs: tuple[str, ...] = ()
     """What a model has to be able to do for it, by the names of its options: `tools`, `images`, `json_schema`."""
+    max_wait_s: float | None = None
+    """How long it may wait for a place in a pool; where it would be longer, it is refused at once (`busy`). None: for as long
+    as the pool lets it."""
 
 
 class Usage(NamedTuple):
@@ -103,6 +106,7 @@ class FailureKind(Enum):
     DEADLINE = "deadline_exceeded"
     QUEUE_FULL = "queue_full"
     QUEUE_TIMEOUT = "queue_timeout"
+    BUSY = "busy"
     BREAKER_OPEN = "breaker_open"
     PAUSED = "paused"
     OVER_BUDGET = "retry_budget_exhausted"
@@ -144,6 +148,8 @@ _TRAITS: dict[FailureKind, Traits] = {
     FailureKind.DEADLINE: Traits(False, False, False),
     FailureKind.QUEUE_FULL: Traits(False, True, False),
     FailureKind.QUEUE_TIMEOUT: Traits(False, True, False),
+    # It would wait for longer than the request may.
+    FailureKind.BUSY: Traits(False, True, False),
     FailureKind.BREAKER_OPEN: Traits(False, True, False),
     FailureKind.PAUSED: Traits(False, True, False),
     FailureKind.OVER_BUDGET: Traits(False, True, False),

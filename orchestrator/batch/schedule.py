@@ -23,7 +23,7 @@ WAIT_S = (1.0, 30.0)
 """Between two such tries: the first wait, doubled each time, and the longest."""
 _K = FailureKind
 LATER = frozenset(
-    {_K.QUEUE_FULL, _K.QUEUE_TIMEOUT, _K.BREAKER_OPEN, _K.PAUSED, _K.OVER_BUDGET, _K.RATE_LIMITED}
+    {_K.QUEUE_FULL, _K.QUEUE_TIMEOUT, _K.BUSY, _K.BREAKER_OPEN, _K.PAUSED, _K.OVER_BUDGET, _K.RATE_LIMITED}
     | {_K.POOL_LOST, _K.DRAINING, _K.UNREACHABLE}
 )
 """Failures of the moment, which say nothing about the item. What a provider itself failed at has been tried again by its

@@ -18,7 +18,6 @@ from typing import Any
 
 from orchestrator.abilities import ABILITIES, SOURCES
 from orchestrator.config import operations, schema, settings
-from orchestrator.config.strategy import PLANNED
 from orchestrator.config.tiers import OF_ALL, OF_STRATEGY
 from orchestrator.providers import PRESETS
 
@@ -237,10 +236,10 @@ def page() -> str:
     )
     parts.append(_section("tiers: NAME:", schema.TierOptions))
     parts.append("\nOf all strategies: " + ", ".join(f"`{key}`" for key in sorted(OF_ALL)) + ". Beside these:\n\n")
-    parts.append("| strategy | options | |\n| --- | --- | --- |\n")
+    parts.append("| strategy | options |\n| --- | --- |\n")
     for name, keys in OF_STRATEGY.items():
         options = ", ".join(f"`{key}`" for key in sorted(keys))
-        parts.append(f"| `{name}` | {options} | {'*later*' if name in PLANNED else ''} |\n")
+        parts.append(f"| `{name}` | {options} |\n")
     parts.append(_section("extract:", settings.Extract))
     parts.append(_section("arms: NAME:", schema.Arm))
     parts.append(_USERS)

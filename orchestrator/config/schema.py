@@ -96,8 +96,8 @@ class TierOptions:
     """consensus, cascade: left out: escalate where there is somebody to escalate to, else best, the leading answer."""
     agree: Annotated[int, Ge(2), Le(64)] = 2
     """cascade: how many have to agree."""
-    max_wait_s: Seconds = 2.0
-    """spill: how long a call may wait for the first model."""
+    max_wait_s: Annotated[float, Ge(0), Le(3600)] = 2.0
+    """spill: how long a call may wait for a place at a model before the next one is asked; the last one is waited for."""
     unit: Literal["user", "request"] = "user"
     """split: what is always sent to the same arm; where no user is said, that is the request."""
     seed: str | None = None

@@ -243,7 +243,9 @@ class Extract:
 class Strategy:
     """How a tier answers; see `orchestrator.strategies`."""
 
-    name: Literal["first", "fallback", "race", "hedge", "balance", "consensus", "cascade", "split"] = "fallback"
+    name: Literal["first", "fallback", "race", "hedge", "balance", "consensus", "cascade", "split", "spill"] = (
+        "fallback"
+    )
     commit: Literal["first_token", "complete"] = "first_token"
     """race: what decides, the first token or the whole answer."""
     after_s: float | None = None
@@ -258,6 +260,8 @@ class Strategy:
     """balance by latency: share of the calls that go to another than the best."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """balance by weight, consensus by weighted votes: by member; left out: 1."""
+    max_wait_s: float = 2.0
+    """spill: how long a call may wait for a place before the next member is asked."""
     unit: Literal["user", "request"] = "user"
     """split: what always comes to the same arm."""
     seed: str = ""

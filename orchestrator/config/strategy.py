@@ -11,8 +11,7 @@ from orchestrator.config.settings import Strategy
 from orchestrator.config.votes import Wrong, read_votes
 from orchestrator.resilience.latency import SHARES
 
-STRATEGIES = ("balance", "cascade", "consensus", "fallback", "first", "hedge", "race", "split")
-PLANNED = frozenset({"spill"})
+STRATEGIES = ("balance", "cascade", "consensus", "fallback", "first", "hedge", "race", "spill", "split")
 LATER = "is not available yet"
 """Said of what the contract names and this version does not have: refused, never ignored."""
 
@@ -28,8 +27,7 @@ def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
     """The strategy, or the first key that is wrong. Unknown keys are the caller's to refuse."""
     name = body.get("strategy", "fallback")
     if name not in STRATEGIES:
-        later = isinstance(name, str) and name in PLANNED
-        return Wrong("strategy", f"'{name}' {LATER}" if later else f"has to be one of {', '.join(STRATEGIES)}")
+        return Wrong("strategy", f"has to be one of {', '.join(STRATEGIES)}")
     commit = body.get("commit", "first_token")
     if commit not in ("first_token", "complete"):
         return Wrong("commit", "has to be first_token or complete")
@@ -56,6 +54,9 @@ def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
     weights = body.get("weights", {})
     if not isinstance(weights, dict) or not all(_is_number(w) and w >= 0 for w in weights.values()):
         return Wrong("weights", "has to be a mapping of members to numbers of at least 0")
+    max_wait_s = body.get("max_wait_s", 2.0)
+    if not (_is_number(max_wait_s) and 0 <= max_wait_s <= 3600):
+        return Wrong("max_wait_s", "has to be seconds, from 0 to 3,600")
     shared = _of_all(body)
     if isinstance(shared, Wrong):
         return shared
@@ -63,7 +64,9 @@ def make_strategy(body: Mapping[str, Any]) -> Strategy | Wrong:
     if isinstance(votes, Wrong):
         return votes
     after_s = None if after is None else float(after)
-    return Strategy(name, commit, after_s, share, float(extra), by, float(explore), weights, **shared, **votes)
+    return Strategy(
+        name, commit, after_s, share, float(extra), by, float(explore), weights, float(max_wait_s), **shared, **votes
+    )
 
 
 def _of_all(body: Mapping[str, Any]) -> dict[str, Any] | Wrong:

@@ -10,7 +10,7 @@ from orchestrator.config.document import Document, Path, near
 from orchestrator.config.schema import TierOptions
 from orchestrator.config.sections import read_section
 from orchestrator.config.settings import Provider, Strategy, Tier
-from orchestrator.config.strategy import LATER, PLANNED, make_strategy
+from orchestrator.config.strategy import make_strategy
 from orchestrator.config.votes import check_votes
 
 OF_ALL = {"strategy", "models", "resume", "content_filter", "params", "override", "cache"}
@@ -112,11 +112,9 @@ class Tiers:
                 self.left_out[self._prefix + name] = f"its '{lost[0]}' was left out"
                 models = ()
             self.tiers[name] = Tier(name, strategy, models)
-        elif len(self._document.problems) == before:
-            self._document.problem((*path, "strategy"), f"'{named}' {LATER}")
 
     def _strategy(self, path: Path, body: dict[str, Any]) -> Strategy | None:
-        """The strategy; None where it is wrong, with the problem noted, or not built yet."""
+        """The strategy; None where it is wrong, with the problem noted."""
         named = body.get("strategy", "fallback")
         if not isinstance(named, str) or named not in OF_STRATEGY:
             self._document.problem((*path, "strategy"), f"has to be one of {', '.join(OF_STRATEGY)}")
@@ -132,17 +130,10 @@ class Tiers:
             else:
                 what = "unknown key" + near(key, KEYS)
             self._document.problem((*path, key), what)
-        if named not in PLANNED:
-            strategy = make_strategy(body)
-            if isinstance(strategy, Strategy):
-                return strategy if good else None
-            self._document.problem((*path, strategy.key), strategy.reason)
-            return None
-        options = {key: value for key, value in body.items() if key in KEYS and key != "models"}
-        if options.get("resume") is False:
-            options["resume"] = "off"
-        if good:
-            read_section(self._document, path, TierOptions, options)
+        strategy = make_strategy(body)
+        if isinstance(strategy, Strategy):
+            return strategy if good else None
+        self._document.problem((*path, strategy.key), strategy.reason)
         return None
 
     def _split(

@@ -8,6 +8,10 @@ before it can, and never overtakes one that waits; so that it is not starved, ev
 one that has waited for `AGING_S`. (By age alone, a pool that batches keep full for longer than that would put people behind
 all of them.) It is patient, too: it takes no place in the queue from others, and waits as long as its call may take. A call
 whose model is paused or whose account is limited does not hold up those behind it that could go.
+
+A call may say how long it is ready to wait (`max_wait_s`). Where the wait is predicted to be longer, it is refused at once,
+so that it can be made elsewhere: the calls before it and its own, by how long a place is taken in the mean, by the places.
+The prediction is made here, where all callers of the pool are known, and holds for the moment in which it is needed.
 """
 
 from __future__ import annotations
@@ -100,6 +104,8 @@ class Waiter:
     since_s: float
     until_s: float
     """When it has waited long enough."""
+    late: Failure
+    """What becomes of it then."""
     result: Permit | Failure | None = None
 
 
@@ -128,7 +134,8 @@ class Admission:
         """Calls that have gone since one of lower priority did, while one waited."""
         self.draining = False
         self._mean_s = 1.0
-        """A moving average of how long a permit is out, for the estimate of a full queue's wait."""
+        """A moving average of how long a permit is out, for the estimate of how long one waits."""
+        self._answered = 0
         self.configure(provider, keys, now_s)
 
     def configure(self, provider: settings.Provider, keys: tuple[str | None, ...], now_s: float) -> None:
@@ -161,17 +168,23 @@ class Admission:
         """Permits that are out."""
         return sum(account.in_flight for account in (*self.accounts, *self._former))
 
-    def arrive(self, model: str, tokens: int, priority: int, now_s: float) -> Permit | Failure | Waiter:
-        """A call comes. It may go, is refused, or waits (until `pump` says otherwise)."""
+    def arrive(
+        self, model: str, tokens: int, priority: int, now_s: float, max_wait_s: float | None = None
+    ) -> Permit | Failure | Waiter:
+        """A call comes. It may go, is refused, or waits (until `pump` says otherwise), for `max_wait_s` at the most."""
         if self.draining:
             return Failure(FailureKind.DRAINING, "the pool is shutting down", retry_after_s=1.0)
         ahead = bisect_left(self.queue, (priority, 0), key=_key) if priority and self.queue else 0
+        until_s = now_s
         if not ahead:
             decided = self._decide(model, tokens, now_s)
             if isinstance(decided, Permit):
                 return decided
             if decided.failure is not None:
                 return decided.failure
+            until_s = decided.until_s
+        if max_wait_s is not None and (wait_s := self._wait_s(priority, until_s, now_s)) > max_wait_s:
+            return _busy(f"a place would be free after about {wait_s:.1f} s", max_wait_s, wait_s)
         pool = self._provider.pool
         most = PATIENT if priority else pool.queue
         if len(self.queue) >= most and self._waiting(priority) >= most:
@@ -181,10 +194,20 @@ class Admission:
                 retry_after_s=max(1.0, self._mean_s * most / self._places),
             )
         self._arrivals += 1
-        until_s = inf if priority else now_s + pool.queue_timeout_s
-        waiter = Waiter((priority, self._arrivals), model, tokens, now_s, until_s)
+        most_s = inf if priority else pool.queue_timeout_s
+        late = Failure(FailureKind.QUEUE_TIMEOUT, f"no place became free within {most_s:g} s", retry_after_s=1.0)
+        if max_wait_s is not None and max_wait_s < most_s:
+            most_s, late = max_wait_s, _busy("no place became free in time", max_wait_s, 1.0)
+        waiter = Waiter((priority, self._arrivals), model, tokens, now_s, now_s + most_s, late)
         insort(self.queue, waiter, key=_key)
         return waiter
+
+    def _wait_s(self, priority: int, until_s: float, now_s: float) -> float:
+        """How long a call that comes now will wait: until a pause or a limit is over (`until_s`), else for its turn."""
+        if until_s not in (now_s, inf):
+            return until_s - now_s
+        ahead = bisect_left(self.queue, (priority + 1, 0), key=_key)
+        return self._mean_s * (ahead + 1) / self._places
 
     def _waiting(self, priority: int) -> int:
         """How many wait that are interactive; or that are not."""
@@ -199,10 +222,7 @@ class Admission:
             if self.draining:
                 waiter.result = Failure(FailureKind.DRAINING, "the pool is shutting down", retry_after_s=1.0)
             elif now_s >= waiter.until_s:
-                waited_s = self._provider.pool.queue_timeout_s
-                waiter.result = Failure(
-                    FailureKind.QUEUE_TIMEOUT, f"no place became free within {waited_s:g} s", retry_after_s=1.0
-                )
+                waiter.result = waiter.late
             elif self.in_flight >= self._places:
                 if now_s < timeout_s:
                     break
@@ -254,7 +274,8 @@ class Admission:
             self._former.remove(account)
         kind = None if failure is None else failure.kind
         if kind is None:
-            self._mean_s += 0.1 * (seconds - self._mean_s)
+            self._answered += 1
+            self._mean_s += max(0.1, 1 / self._answered) * (seconds - self._mean_s)
             model.rate_limited = 0
             if usage is not None:
                 account.tokens.take(now_s, usage.input_tokens + usage.output_tokens - permit.tokens)
@@ -397,6 +418,10 @@ class Admission:
 
 def _key(waiter: Waiter) -> tuple[int, int]:
     return waiter.key
+
+
+def _busy(what: str, max_wait_s: float, wait_s: float) -> Failure:
+    return Failure(FailureKind.BUSY, f"{what}, and the request may wait {max_wait_s:g} s", retry_after_s=wait_s)
 
 
 def _buckets(limits: settings.Limits, now_s: float) -> tuple[Bucket, Bucket]:

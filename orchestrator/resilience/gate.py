@@ -23,9 +23,9 @@ class Gate:
         self._futures: dict[Waiter, asyncio.Future[Permit | Failure]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    async def admit(self, model: str, tokens: int, priority: int) -> Permit | Failure:
+    async def admit(self, model: str, tokens: int, priority: int, max_wait_s: float | None = None) -> Permit | Failure:
         """Waits for a place. Cancelled, it leaves the queue at once and holds nothing."""
-        arrived = self.admission.arrive(model, tokens, priority, self._clock())
+        arrived = self.admission.arrive(model, tokens, priority, self._clock(), max_wait_s)
         if not isinstance(arrived, Waiter):
             return arrived
         future: asyncio.Future[Permit | Failure] = asyncio.get_running_loop().create_future()

@@ -128,6 +128,10 @@ def _balance(route: Route, names: Sequence[str], request: Request, world: World)
     return ladder(names, request, order=world.order(route), **_options(route.strategy))
 
 
+def _spill(route: Route, names: Sequence[str], request: Request, _world: World) -> Plan:
+    return ladder(names, request, max_wait_s=route.strategy.max_wait_s, **_options(route.strategy))
+
+
 _DECIDED_BY: dict[str, type[Panel]] = {"majority": Panel, "weighted": Panel, "judge": Judged, "synthesize": Synthesized}
 
 
@@ -156,6 +160,7 @@ STRATEGIES: dict[str, Make] = {
     "consensus": _consensus,
     "cascade": _cascade,
     "split": _split,
+    "spill": _spill,
 }
 
 

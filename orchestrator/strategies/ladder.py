@@ -1,8 +1,10 @@
-"""First, fallback, race and hedge: one ladder, told apart by its stagger alone.
+"""First, fallback, race, hedge and spill: one ladder, told apart by its stagger and by how long a call may wait at a rung.
 
 A rung is a candidate. The first rung is asked at once; each next one is asked `stagger_s` after the one before it, or
 at once when a call fails. An infinite stagger is a fallback, 0 a race, anything between a hedge; a fallback over one
-rung is `first`. The idea that the delay alone tells these apart is Polly's (its Hedging strategy).
+rung is `first`. A spill is a fallback whose rungs, save for the last one, refuse a call that would wait too long for a place;
+should nobody else answer, it waits there after all. The idea that the delay alone tells the others apart is Polly's (its
+Hedging strategy).
 """
 
 from __future__ import annotations
@@ -28,19 +30,21 @@ def ladder(
     order: Sequence[int] | None = None,
     resume: bool = True,
     around: frozenset[FailureKind] = frozenset(),
+    max_wait_s: float | None = None,
 ) -> Plan:
     """A plan over the members `names` (used in messages alone).
 
     `may_hedge(at_s)` is asked before a rung is started because time ran out, not because a call failed; after a no it is
     asked again a little later, while nothing has come. `order`: in which the rungs are asked; left out: as they stand.
     `resume`: a stream that is cut is gone on with by another member. `around`: kinds of failure after which others are asked
-    although they forbid it. Guaranteed: each rung is asked at most once, save that a rung whose pool was lost is asked once
-    more when nothing else is left, and that one which was stopped may be asked to go on with a stream; after a failure that
-    forbids others (a malformed request), nothing new is started, and what is in flight may still answer; once a call is
-    committed, no other is started until it is cut.
+    although they forbid it. `max_wait_s`: how long a call may wait for a place, save at the last rung and where nothing else
+    is left. Guaranteed: each rung is asked at most once, save that a rung whose pool was lost, or which was too busy, is
+    asked once more when nothing else is left, and that one which was stopped may be asked to go on with a stream; after a
+    failure that forbids others (a malformed request), nothing new is started, and what is in flight may still answer; once a
+    call is committed, no other is started until it is cut.
     """
     rungs = range(len(names)) if order is None else order
-    return _Ladder(names, rungs, request, resume, around).run(stagger_s, may_hedge)
+    return _Ladder(names, rungs, request, resume, around, max_wait_s).run(stagger_s, may_hedge)
 
 
 class _Ladder:
@@ -51,24 +55,35 @@ class _Ladder:
         request: Request,
         resume: bool,
         around: frozenset[FailureKind],
+        max_wait_s: float | None,
     ) -> None:
         self._names = names
         self._request = request
         self._resume = resume
         self._around = around
         self._waiting = list(rungs)
+        self._last = self._waiting[-1]
         self._asked = 0
         self._running: dict[int, int] = {}
         """Call -> rung."""
         self._failures: dict[int, Failure] = {}
-        self._lost_once: set[int] = set()
+        self._again: set[int] = set()
+        """Rungs that are asked once more, or have been."""
+        self._max_wait_s = max_wait_s
 
     def _begin(self, *, extra: bool = False) -> Call:
         rung = self._waiting.pop(0)
-        call = Call(self._asked, rung, self._request, extra)
+        waits = self._max_wait_s is None or rung == self._last or rung in self._again
+        call = Call(self._asked, rung, self._request if waits else self._hurried, extra)
         self._asked += 1
         self._running[call.id] = rung
         return call
+
+    @property
+    def _hurried(self) -> Request:
+        """The request as a rung is asked that is not waited for; within another spill, its limit holds as well."""
+        limits = [limit_s for limit_s in (self._max_wait_s, self._request.max_wait_s) if limit_s is not None]
+        return self._request._replace(max_wait_s=min(limits))
 
     def run(self, stagger_s: float, may_hedge: Callable[[float], bool]) -> Plan:
         barred: Failure | None = None
@@ -107,8 +122,9 @@ class _Ladder:
         self._failures[rung] = failure
         if not failure.kind.traits.try_other and failure.kind not in self._around:
             return True
-        if failure.kind is FailureKind.POOL_LOST and rung not in self._lost_once:
-            self._lost_once.add(rung)
+        again = failure.kind is FailureKind.POOL_LOST or (self._max_wait_s is not None and _is_busy(failure))
+        if again and rung not in self._again:
+            self._again.add(rung)
             self._waiting.append(rung)
         return False
 
@@ -152,6 +168,11 @@ class _Ladder:
             what = event.outcome.message if isinstance(event.outcome, Failure) else "it does not stream"
             since.append(what)
         return None
+
+
+def _is_busy(failure: Failure) -> bool:
+    """Whether waiting would have helped; of a nested route, somewhere in it."""
+    return failure.kind is FailureKind.BUSY or any(_is_busy(cause) for _, cause in failure.causes)
 
 
 def _cut(first: Failure, since: Sequence[str]) -> Failure:

@@ -97,7 +97,7 @@ _SCHEMAS: Json = {
     ),
     "Choice": _object(
         {
-            "strategy": {"enum": ["first", "fallback", "race", "hedge", "balance", "consensus", "cascade"]},
+            "strategy": {"enum": ["first", "fallback", "race", "hedge", "balance", "consensus", "cascade", "spill"]},
             "models": {"type": "array", "items": _SELECTOR, "minItems": 1, "maxItems": 16},
             "method": {"enum": ["majority", "weighted", "judge", "synthesize"]},
             "extract": {
@@ -115,6 +115,7 @@ _SCHEMAS: Json = {
             "quorum": {"type": "integer", "minimum": 1, "maximum": MAX_VOTES},
             "samples": {"type": "integer", "minimum": 1, "maximum": MAX_VOTES},
             "agree": {"type": "integer", "minimum": 2, "maximum": MAX_VOTES},
+            "max_wait_s": {"type": "number", "minimum": 0, "maximum": 3600},
             "judge": _SELECTOR,
             "escalate": _SELECTOR,
             "on_disagreement": {"enum": ["escalate", "best", "error"]},

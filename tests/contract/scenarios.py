@@ -90,6 +90,8 @@ SCENARIOS = (
     Scenario("cascade spares the third", _UP, (A1, A2, STUCK), A1, (A1, A2)),
     Scenario("cascade escalates", _UP, (A1, B), f"{QUICK}+say-c", (A1, B, f"{QUICK}+say-c")),
     Scenario("hedge answers a failure", _HEDGE, (DOWN, QUICK), QUICK, (DOWN, QUICK)),
+    Scenario("spill spares the second", Strategy("spill"), (QUICK, SLOW), QUICK, (QUICK,)),
+    Scenario("spill moves on", Strategy("spill", max_wait_s=0), (DOWN, QUICK, SLOW), QUICK, (DOWN, QUICK)),
     Scenario("split asks one arm", _SPLIT, (SLOW, QUICK), QUICK, (QUICK,)),
     Scenario("split fails with its arm", _SPLIT, (QUICK, DOWN), None, (DOWN,), FailureKind.SERVER_ERROR),
     Scenario("an arm falls back by itself", _SPLIT, (SLOW, (_FALLBACK, (DOWN, QUICK))), QUICK, (DOWN, QUICK)),

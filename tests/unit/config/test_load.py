@@ -286,8 +286,8 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
                             f"3: tiers.t.strategy: {STRATEGY}"),
     "a list as strategy": (tier("{strategy: [race], models: [sim/a]}"),
                            f"3: tiers.t.strategy: {STRATEGY}"),
-    "a strategy to come": (tier("{strategy: spill, models: [sim/a], max_wait_s: 2}"),
-                           "3: tiers.t.strategy: 'spill' is not available yet"),
+    "a wait below nothing": (tier("{strategy: spill, models: [sim/a], max_wait_s: -1}"),
+                             "3: tiers.t.max_wait_s: has to be seconds, from 0 to 3,600"),
     "a quorum of too many": (tier("{strategy: consensus, models: [sim/a, sim/b], quorum: 3}"),
                              "3: tiers.t.quorum: can never be reached: all votes together are 2"),
     "a quorum of too much weight": (tier("{strategy: consensus, models: [sim/a, sim/b], method: weighted, quorum: 3, "

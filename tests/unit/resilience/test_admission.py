@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import random
 from math import inf
 
@@ -143,6 +144,53 @@ def test_waiting_has_an_end() -> None:
     assert waiting.result.kind is FailureKind.QUEUE_TIMEOUT
 
 
+def busy(admission: Admission, max_wait_s: float, now_s: float = 0.0, priority: int = 0) -> Failure:
+    refused = admission.arrive("m", 0, priority, now_s, max_wait_s)
+    assert isinstance(refused, Failure)
+    assert refused.kind is FailureKind.BUSY
+    return refused
+
+
+def test_a_wait_is_predicted_and_refused() -> None:
+    """By those who wait before it and its own turn, times the mean time that a place is taken, by the places."""
+    admission = machine(pool=settings.Pool(concurrency=2))
+    admission.release(permit(admission), 4.0, None, seconds=4.0)
+    permit(admission), permit(admission)
+    assert busy(admission, 1.9).retry_after_s == 2.0
+    waits = [admission.arrive("m", 0, 0, 4.0, max_wait_s=6.0) for _ in range(3)]
+    assert all(isinstance(one, Waiter) for one in waits)
+    assert busy(admission, 7.9).message == ("a place would be free after about 8.0 s, and the request may wait 7.9 s")
+    assert isinstance(admission.arrive("m", 0, 1, 4.0, max_wait_s=8.0), Waiter), "behind people"
+    assert busy(admission, 7.0).retry_after_s == 8.0, "people go before the batch"
+
+
+def test_a_place_that_is_free_is_no_wait() -> None:
+    """Whatever a call may wait."""
+    assert isinstance(machine().arrive("m", 0, 0, 0.0, 0.0), Permit)
+
+
+def test_a_wait_that_was_predicted_shorter_ends_in_time() -> None:
+    """And with the same kind; whoever waits behind it without a limit goes on waiting."""
+    admission = machine(pool=settings.Pool(concurrency=1, queue_timeout_s=30))
+    permit(admission)
+    hurried, patient = admission.arrive("m", 0, 0, 0.0, 2.5), waiter(admission)
+    assert isinstance(hurried, Waiter)
+    assert admission.next_s(0.0) == 2.5
+    assert admission.pump(2.5) == [hurried]
+    assert isinstance(hurried.result, Failure)
+    assert hurried.result.kind is FailureKind.BUSY
+    assert patient.result is None
+
+
+def test_a_limit_is_a_wait_that_is_known() -> None:
+    """A minute's requests are used up: the next one goes in a second."""
+    admission = machine(limits=settings.Limits(requests_per_minute=60))
+    while isinstance(admission.arrive("m", 0, 0, 0.0, 0.5), Permit):
+        pass
+    assert busy(admission, 0.5).retry_after_s == 1.0
+    assert isinstance(admission.arrive("m", 0, 0, 0.0, 1.5), Waiter)
+
+
 def test_a_429_pauses_its_model_for_all_and_no_other() -> None:
     """Callers of the model wait it out; its siblings go."""
     admission = machine()
@@ -266,3 +314,46 @@ def test_no_schedule_breaks_the_semaphore(steps: list[tuple[str, int]], concurre
         out += [let.result for let in admission.pump(now_s) if isinstance(let.result, Permit)]
     assert admission.in_flight == 0
     assert admission.queue == []
+
+
+def test_spilling_keeps_a_pool_full_and_nobody_waiting() -> None:
+    """Calls come half as often again as eight places can take them, each taking a time of its own: the places are busy all
+    along, and whoever is let in waits no longer than it may."""
+    rng, places, mean_s, max_wait_s = random.Random(5), 8, 4.0, 2.0
+    admission = machine(pool=settings.Pool(concurrency=places))
+    ends: list[tuple[float, int, Permit]] = []
+    waits: list[float] = []
+    busy_s, spilled, count = 0.0, 0, 4_000
+
+    def begin(permit: Permit, now_s: float) -> None:
+        nonlocal busy_s
+        seconds = rng.expovariate(1 / mean_s)
+        busy_s += seconds
+        heapq.heappush(ends, (now_s + seconds, len(waits), permit))
+
+    def let(now_s: float) -> None:
+        nonlocal spilled
+        for one in admission.pump(now_s):
+            if isinstance(one.result, Permit):
+                waits.append(now_s - one.since_s)
+                begin(one.result, now_s)
+            else:
+                spilled += 1
+
+    now_s = 0.0
+    for _ in range(count):
+        now_s += rng.expovariate(1.5 * places / mean_s)
+        while (next_s := min(ends[0][0] if ends else inf, admission.next_s(now_s))) <= now_s:
+            if ends and ends[0][0] == next_s:
+                end_s, _, permit = heapq.heappop(ends)
+                admission.release(permit, end_s, None, seconds=mean_s)
+            let(next_s)
+        arrived = admission.arrive("m", 0, 0, now_s, max_wait_s)
+        if isinstance(arrived, Permit):
+            waits.append(0.0)
+            begin(arrived, now_s)
+        elif isinstance(arrived, Failure):
+            spilled += 1
+    assert max(waits) <= max_wait_s
+    assert busy_s / (places * now_s) > 0.95
+    assert 0.3 < spilled / count < 0.4

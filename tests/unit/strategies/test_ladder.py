@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.strategies.ladder import ladder
 from orchestrator.types import Failure, FailureKind, Finish, Reply, Request
-from tests.virtual import SENT, Script, answers, cut, fails, run, streams
+from tests.virtual import SENT, Ran, Script, answers, cut, fails, run, streams
 
 REQUEST = Request({"messages": []})
 ABC = ("x/a", "x/b", "x/c")
@@ -27,6 +27,41 @@ def test_fallback_asks_one_at_a_time() -> None:
     assert [(0, 0), (1, 1)] == [(at, call.candidate) for at, call in ran.started]
     assert ran.seconds == 3
     assert ran.verdict.call == 1
+
+
+def limits(ran: Ran) -> list[tuple[int, float | None]]:
+    """The candidates in the order in which they were asked, and how long each might let the call wait."""
+    return [(call.candidate, call.request.max_wait_s) for _, call in ran.started]
+
+
+BUSY = fails(0, FailureKind.BUSY)
+
+
+def test_spill_asks_the_next_one_when_the_first_is_busy() -> None:
+    """At once; the last one is waited for."""
+    ran = run(ladder(ABC, REQUEST, max_wait_s=2), [BUSY, BUSY, answers(1)])
+    assert [(0, 2.0), (1, 2.0), (2, None)] == limits(ran)
+    assert ran.seconds == 1
+
+
+def test_spill_waits_where_it_would_not_when_nobody_else_answers() -> None:
+    """The first that was busy, and each once."""
+    scripts: list[Script | list[Script]] = [[BUSY, BUSY], fails(1), [BUSY, BUSY]]
+    ran = run(ladder(ABC, REQUEST, max_wait_s=2), scripts)
+    assert [(0, 2.0), (1, 2.0), (2, None), (0, None), (2, None)] == limits(ran)
+    assert FailureKind.ALL_FAILED is failure_of(ran.verdict.outcome).kind
+
+
+def test_a_fallback_does_not_come_back_to_a_busy_one() -> None:
+    """Its requests have no limit of their own; one that came from a spill around it keeps to that."""
+    ran = run(ladder(ABC, REQUEST._replace(max_wait_s=1)), [BUSY, BUSY, BUSY])
+    assert [(0, 1.0), (1, 1.0), (2, 1.0)] == limits(ran)
+
+
+def test_a_spill_within_a_spill_keeps_to_both_limits() -> None:
+    """The lower one; where the inner one would wait, the outer one's."""
+    ran = run(ladder(ABC[:2], REQUEST._replace(max_wait_s=1), max_wait_s=2), [BUSY, answers(1)])
+    assert [(0, 1.0), (1, 1.0)] == limits(ran)
 
 
 def test_race_is_won_by_the_fastest() -> None:

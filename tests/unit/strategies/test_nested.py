@@ -9,7 +9,7 @@ from orchestrator.config.settings import Strategy
 from orchestrator.routes import Candidate, Route
 from orchestrator.strategies import Freely, plan
 from orchestrator.types import Failure, FailureKind, Finish, Reply, Request
-from tests.virtual import SENT, answers, cut, fails, run, streams
+from tests.virtual import SENT, Script, answers, cut, fails, run, streams
 
 REQUEST = Request({"messages": []})
 FALLBACK, RACE = Strategy("fallback"), Strategy("race")
@@ -37,6 +37,18 @@ def test_a_fallback_of_races_starts_the_second_race_when_the_first_is_lost() -> 
     ran = run(plan(Route("t", FALLBACK, (first, second)), REQUEST), scripts)
     assert [(0, 0), (0, 1), (2, 2), (2, 3)] == [(at, call.candidate) for at, call in ran.started]
     assert ran.seconds == 3
+
+
+def test_a_tier_in_a_spill_is_busy_where_its_members_are() -> None:
+    """Its own strategy decides who is asked; that one of them was busy has it waited for in the end."""
+    inner = Route("tier:i", FALLBACK, (leaf("a"), leaf("b")))
+    busy, down = fails(0, FailureKind.BUSY), fails(0)
+    scripts: list[Script | list[Script]] = [[busy, answers(3)], down, down]
+    ran = run(plan(Route("t", Strategy("spill", max_wait_s=1), (inner, leaf("c"))), REQUEST), scripts)
+    assert [(0, 1), (1, 1), (2, None), (0, None)] == [
+        (call.candidate, call.request.max_wait_s) for _, call in ran.started
+    ]
+    assert isinstance(ran.verdict.outcome, Reply)
 
 
 def test_a_nested_stream_is_committed_once_and_stops_every_other_leaf() -> None:
