@@ -13,6 +13,8 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 FROM python:3.11-slim-bookworm
 
 # rsync: `ray up` copies files into containers by it. ssh: the head starts nodes by it. wget: KubeRay asks nodes how they are.
+# Debian keeps no old versions that one could name.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends openssh-client rsync wget \
     && rm -rf /var/lib/apt/lists/*
@@ -27,7 +29,8 @@ RUN pip install --no-cache-dir "$(echo /wheels/*.whl)[aws,batch,otel]" "ray[serv
 
 # User 1000, as `ubuntu` is on AWS: files that `ray up` mounts are that user's, and nobody else may read the secrets among them.
 RUN useradd --uid 1000 --gid users --create-home --shell /bin/bash ray
-USER ray
+# By number: Kubernetes is to see that it is not root.
+USER 1000:100
 # `ray up` reads HOME from here, and takes /root where it stands nowhere.
 ENV HOME=/home/ray
 WORKDIR /home/ray/orchestrator

@@ -20,11 +20,11 @@ MOST_ONGOING = 10_000
 class Fixed(NamedTuple):
     """So many."""
 
-    count: int
+    replicas: int
 
     def options(self) -> dict[str, Any]:
         """As `serve.deployment` takes them."""
-        return {"num_replicas": self.count}
+        return {"num_replicas": self.replicas}
 
 
 class Bounds(NamedTuple):

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 import warnings
 from collections.abc import Iterator
@@ -93,10 +95,9 @@ def test_cluster_yaml_is_what_ray_reads() -> None:
     prepared = prepare_config(yaml.safe_load(CLUSTER))
     validate_config(prepared)
     types = prepared["available_node_types"]
-    assert {"head": (0, 0), "cpu": (2, 8), "gpu": (0, 4)} == {
-        name: (kind.get("min_workers", 0), kind["max_workers"] if name != "head" else 0) for name, kind in types.items()
-    }
-    assert 8 + 4 == prepared["max_workers"]
+    bounds = {name: (kind.get("min_workers", 0), kind["max_workers"]) for name, kind in types.items()}
+    assert {"head": (0, 0), "cpu": (2, 8), "gpu": (0, 4)} == bounds  # beside the one head
+    assert sum(most for _, most in bounds.values()) == prepared["max_workers"]
     with pytest.raises(jsonschema.ValidationError, match="'max_worker' was unexpected"):
         validate_config(prepared | {"max_worker": 3})
 
@@ -211,11 +212,14 @@ def test_what_the_image_is_asked_for() -> None:
     """`ray up` mounts files of user 1000 below HOME, copies by rsync, and has the head start nodes by ssh and boto3; KubeRay
     asks by wget. Both start what they like, so there is no entry point, and a user other than root."""
     for expected in (
-        r"apt-get install .*\bopenssh-client rsync wget\b", r"useradd --uid 1000 ", r"^USER ray$", r"^ENV HOME=/home/ray$",
-        r"^WORKDIR /home/ray/orchestrator$", r"\[aws,",
+        r"apt-get install .*\bopenssh-client rsync wget\b", r"useradd --uid 1000 ", r"^USER 1000:100$",
+        r"^ENV HOME=/home/ray$", r"^WORKDIR /home/ray/orchestrator$", r"\[aws,",
     ):  # fmt: skip
         assert re.search(expected, DOCKERFILE, re.MULTILINE), expected
     assert "ENTRYPOINT" not in DOCKERFILE
+    hadolint = Path(sys.executable).with_name("hadolint")
+    linted = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False, timeout=60)
+    assert (0, "", "") == (linted.returncode, linted.stdout, linted.stderr)
     assert any(Requirement(one).name == "boto3" for one in PROJECT["optional-dependencies"]["aws"])
     let_in = {
         line[1:].rstrip("/") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
