@@ -8,6 +8,7 @@ not run: it would stop every Ray on this machine.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -55,7 +56,7 @@ except OSError as error:
     print(error)
 """
 WHERE = """
-import json, os, ray
+import json, ray
 ray.init(address="auto", log_to_driver=False, logging_level="error")
 nodes = {node["NodeID"]: node["Resources"].get("CPU", 0) for node in ray.nodes()}
 actors = ray._private.state.actors(actor_state_name="ALIVE").values()
@@ -135,17 +136,20 @@ def machines(tmp_path: Path) -> Iterator[list[Machine]]:
     (secrets / "auth_token").write_text("a-token-of-this-test-alone\n")
     (secrets / "keys.env").write_text("# the providers'\nGROQ_API_KEY='gsk-$of-this-test'\n")
     config = prepare_config(yaml.safe_load((ROOT / "cluster.yaml").read_text()))
-    made = [path for path in PRIVATE if not Path(path).exists()]
-    for path in made:
-        Path(path).mkdir()
     (tmp_path / "home").mkdir()
-    with Hosts(2) as hosts:
-        for host in hosts:
-            # Ray finds a machine's address by the way out.
-            assert host.run(["ip", "route", "add", "default", "dev", "eth0"]).returncode == 0
-        yield [Machine(host, tmp_path / f"{i}", config) for i, host in enumerate(hosts)]
-    for path in made:
-        Path(path).rmdir()
+    made = [path for path in map(Path, PRIVATE) if not path.exists()]
+    try:
+        for path in made:
+            path.mkdir(exist_ok=True)
+        with Hosts(2) as hosts:
+            for host in hosts:
+                # Ray finds a machine's address by the way out.
+                assert host.run(["ip", "route", "add", "default", "dev", "eth0"]).returncode == 0
+            yield [Machine(host, tmp_path / f"{i}", config) for i, host in enumerate(hosts)]
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):  # somebody else has put something there meanwhile
+                path.rmdir()
 
 
 @pytest.mark.timeout(300)
