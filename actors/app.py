@@ -19,6 +19,7 @@ from actors.answers import RayAnswers
 from actors.following import Following
 from actors.ledger import RayDesk
 from actors.pools import RayPools
+from actors.scaling import MOST_ONGOING, cpus_of, replicas_of
 from orchestrator import logs
 from orchestrator.accounting import Lasting
 from orchestrator.asks import Answer, Ask, Reloaded
@@ -246,11 +247,12 @@ def _turns(messages: Sequence[Any] | str) -> Sequence[Any]:
 
 
 def build(args: dict[str, Any]) -> Any:
-    """The Serve application. `args`: `config` (a path that every node can read), `replicas` (default 1), `drain_s`
+    """The Serve application. `args`: `config` (a path that every node can read), `replicas` (so many coordinators, default 1,
+    or bounds of autoscaling: `actors.scaling`), `cpus` (of a node's, that a coordinator takes; default 0.01), `drain_s`
     (default 120: how long a replica that is replaced or taken away may go on with what it has in flight), `keyless` (who may
     use it while the configuration has no keys: `here`, this machine alone, `nobody`, `anybody`; default: where it has keys
     now, `nobody`, so that a reload that loses them opens it to nobody, else `anybody`)."""
-    known = ("config", "replicas", "drain_s", "keyless")
+    known = ("config", "replicas", "cpus", "drain_s", "keyless")
     if unknown := set(args) - set(known):
         raise ValueError(f"unknown arguments {', '.join(sorted(unknown))}; there is {', '.join(known)}")
     config = os.path.abspath(args.get("config") or default_config())
@@ -258,12 +260,12 @@ def build(args: dict[str, Any]) -> Any:
     keyless = keyless_of(args.get("keyless"), keys)
     deployment = serve.deployment(
         name="coordinator",
-        num_replicas=int(args.get("replicas", 1)),
-        max_ongoing_requests=10_000,
+        **replicas_of(args.get("replicas", 1)).options(),
+        max_ongoing_requests=MOST_ONGOING,
         graceful_shutdown_timeout_s=float(args.get("drain_s", DRAIN_S)),
         graceful_shutdown_wait_loop_s=0.2,
         # Not nothing: what asks for nothing is not spread over the nodes, and lands on a head that is to be kept free.
-        ray_actor_options={"num_cpus": 0.01},
+        ray_actor_options={"num_cpus": cpus_of(args.get("cpus", 0.01))},
         # A line for each request costs 0.03 ms; who wants one has HAProxy's or the records of requests.
         logging_config={"enable_access_log": False},
     )(serve.ingress()(CoordinatorReplica))

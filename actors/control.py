@@ -20,7 +20,7 @@ from typing import Any, Literal
 import ray
 
 from actors.export import RayExport
-from actors.pool import detached
+from actors.pool import detached, on_the_head
 from actors.tally import Brought, Tally
 from orchestrator import logs
 from orchestrator.asks import Reloaded
@@ -243,5 +243,6 @@ def _lines(problems: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def find_or_make(path: str) -> Any:
-    """The handle of the control actor; the first who asks makes it."""
-    return detached(Control, NAME, path, max_concurrency=1_000)
+    """The handle of the control actor; the first who asks makes it. Blocks."""
+    # On the head: files are the same on all nodes only to begin with, and there is one place where a change of them counts.
+    return detached(Control, NAME, path, max_concurrency=1_000, resources=on_the_head())

@@ -38,6 +38,22 @@ DRAIN_S = 5.0
 STOP_S = 4.0
 """How long Serve may take to stop; then its processes are ended."""
 
+EVERYWHERE = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": IMPORT_PATH,
+    # Ray's workers run at nice 15 unless told otherwise.
+    "RAY_worker_niceness": "0",
+    # glibc gives threads arenas of their own, and what one allocates and another frees stays: a coordinator grew by 55
+    # bytes a request over 115,000 requests, by 1 byte with two arenas.
+    "MALLOC_ARENA_MAX": "2",
+}
+"""The environment in which Ray starts on every node of any cluster; and RAY_SERVE_HAPROXY_NBTHREAD, its number of cores.
+Measured: 5.0 ms of CPU a request without, 0.39 ms with. HAProxy needs Linux; elsewhere Serve's own proxy serves.
+
+cluster.yaml, configs/kuberay.yaml, Dockerfile and README.md say the same: tests/unit/test_cluster_files.py compares them."""
+
 INSECURE = (
     "WARNING: --insecure: {} can be reached by other machines, and no key is asked for: whoever reaches it may use every "
     "provider here, read /admin, and reload the configuration"
@@ -63,32 +79,21 @@ def free_port() -> int:
 
 
 def flags(folder: str, mark: str) -> dict[str, str]:
-    """The environment of every process of the cluster. Measured: 5.0 ms of CPU a request without, 0.39 ms with.
-
-    HAProxy needs Linux; elsewhere Serve's own proxy serves.
-    """
-    env = {
+    """The environment of every process of a cluster on this machine: `EVERYWHERE`, and what keeps it apart from others."""
+    env = EVERYWHERE | {
         MARK: mark,
         SOCKET: f"{folder}/l",
         "ORCHESTRATOR_RELAY_HOST": "127.0.0.1",
-        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": IMPORT_PATH,
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         # A port that every request of a second cluster would otherwise reach for.
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         # Serve waits at least this long before it stops a replica; it has nobody to wait for here.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.2",
-        "RAY_worker_niceness": "0",
-        # glibc gives threads arenas of their own, and what one allocates and another frees stays: a coordinator grew by 55
-        # bytes a request over 115,000 requests, by 1 byte with two arenas.
-        "MALLOC_ARENA_MAX": "2",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
     if sys.platform == "linux":
         env |= {
-            "RAY_SERVE_ENABLE_HA_PROXY": "1",
-            "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
             "RAY_SERVE_HAPROXY_NBTHREAD": str(os.cpu_count() or 1),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
             "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/a",
@@ -99,6 +104,7 @@ def flags(folder: str, mark: str) -> dict[str, str]:
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         }
     else:
+        del env["RAY_SERVE_ENABLE_HA_PROXY"], env["RAY_SERVE_HAPROXY_METRICS_ENABLED"]
         _log.warning("HAProxy needs Linux: Serve's own proxy is used, which costs about ten times the CPU a request")
     return env
 

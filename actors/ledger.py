@@ -17,7 +17,7 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import RayError
 
-from actors.pool import detached
+from actors.pool import detached, on_the_head
 from orchestrator.budgets.accounts import Answer as LeaseAnswer
 from orchestrator.budgets.accounts import Ask
 from orchestrator.config.ledger import without_password
@@ -33,8 +33,6 @@ from orchestrator.types import Json
 LONELY_S = 60.0
 MAX_CONCURRENCY = 10_000
 """Of calls: those that wait for a lease must not keep the batches out that they wait for."""
-HEAD = "node:__internal_head__"
-"""The resource that Ray gives to the head node alone."""
 
 _log = logging.getLogger("orchestrator.ledger")
 
@@ -114,7 +112,7 @@ def actor_name(url: str) -> str:
 def find_or_make(url: str) -> Any:
     """The handle of a database's ledger; the first who asks makes it. Blocks."""
     # A file is where the head is: coordinators may be anywhere, and a restart may not lead elsewhere.
-    here = {HEAD: 0.001} if url.startswith("sqlite:") and HEAD in ray.cluster_resources() else None
+    here = on_the_head() if url.startswith("sqlite:") else None
     return detached(Ledger, actor_name(url), max_concurrency=MAX_CONCURRENCY, resources=here)
 
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, NodeLabelSchedulingStrategy, NotIn
 
 from actors.relay import Address, Called, Relay, Ticketed
 from orchestrator import current, logs
@@ -32,11 +32,18 @@ from orchestrator.types import Chunk, Failure, FailureKind, Json, Reply
 NAMESPACE = "orchestrator"
 RELAY_HOST = "ORCHESTRATOR_RELAY_HOST"
 """The address on which pools listen for coordinators; unset: their node's. `orchestrator serve` sets loopback."""
+HEAD = "node:__internal_head__"
+"""The resource that Ray gives to the head node alone."""
+LABEL = "orchestrator/pools"
+"""A node's label. `none`: it is to hold no pools, while there are other nodes. What asks for no CPUs could otherwise be on a
+head that is to be kept free, or keep a node with GPUs from being given back."""
 LONELY_S = 60.0
 LEAVING_S = 1.0
 """The same for a pool whose provider is no longer configured."""
 MAX_CONCURRENCY = 100_000
 """Calls that Ray lets into the actor at once: more than any gate and queue, which are what bounds them."""
+
+_UNLABELLED = NodeLabelSchedulingStrategy({}, soft={LABEL: NotIn("none")})
 
 _log = logging.getLogger("orchestrator.pool")
 
@@ -231,14 +238,23 @@ def find_or_make(provider: str) -> Any:
     return detached(Pool, actor_name(provider), max_concurrency=MAX_CONCURRENCY)
 
 
+def on_the_head() -> dict[str, float] | None:
+    """What an actor asks for that is to be on the head node; None: this cluster has none that says so. Blocks."""
+    return {HEAD: 0.001} if HEAD in ray.cluster_resources() else None
+
+
 def detached(
     kind: type, name: str, *arguments: object, max_concurrency: int, resources: dict[str, float] | None = None
 ) -> Any:
     """The handle of a named actor that outlives whoever made it; the first who asks makes it. `resources`: what its node has
-    to have."""
+    to have; without, it may be on any node that is not labelled otherwise."""
     options = ray.remote(
+        # None: where tasks have taken all CPUs of a cluster, they may be waiting for this very actor.
         num_cpus=0,
+        # A byte: Ray looks at labels for nobody who asks for nothing at all.
+        memory=1,
         resources=resources,
+        scheduling_strategy="DEFAULT" if resources else _UNLABELLED,
         max_concurrency=max_concurrency,
         max_restarts=-1,
         # A call that is made again bills twice: whether it may be is decided by plans, not by Ray.
