@@ -104,7 +104,7 @@ async def _run(args: argparse.Namespace, plan: Plan, folder: Folder, config: Con
         for name in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(name, _stop, runner)
         await runner.run()
-        stopped = runner.stopping.is_set()
+        stopped = runner.asker.stopping.is_set()
         progress.end()
         # Before the pools are let go of: a job that is told to stop is killed 3 s later.
         code = _end(args, plan, schedule.out_of_money, stopped)
@@ -121,9 +121,9 @@ def _report(folder: str) -> None:
 
 
 def _stop(runner: Runner[Any]) -> None:
-    if runner.stopping.is_set():
+    if runner.asker.stopping.is_set():
         os._exit(STOPPED)  # asked twice: what is on the disk is as good as ever
-    runner.stop()
+    runner.asker.stop()
 
 
 async def _open(
