@@ -62,7 +62,7 @@ from orchestrator.batch.tally import Progress, Tally
 from orchestrator.config.settings import Config
 from orchestrator.errors import ConfigError
 
-WINDOW = 250
+WINDOW = 500
 """Requests that one worker has in flight, unless the spec says how many workers there are."""
 PLACE_BYTES = 2048
 """A block is so large for each place of a worker's window: about two answers' lines."""
@@ -88,23 +88,17 @@ class Source(Datasource):
         """Nobody has looked."""
         return None
 
-    def get_read_tasks(
-        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
-    ) -> list[ReadTask]:
+    def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
         """See Datasource."""
         metadata = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
-        tasks = ((index, partial(_read, self._files.filesystem, path)) for index, path in enumerate(self._files.paths))
-        return [ReadTask(partial(_numbered, index, read), metadata) for index, read in tasks]
+        filesystem, paths = self._files
+        return [ReadTask(partial(_read, filesystem, path, index), metadata) for index, path in enumerate(paths)]
 
 
-def _read(filesystem: Any, path: str) -> Iterator[Row]:
-    return blocks.rows_of(filesystem, path)
-
-
-def _numbered(index: int, read: Any) -> Iterator[pa.Table]:
-    """A file's rows as tables."""
+def _read(filesystem: Any, path: str, index: int) -> Iterator[pa.Table]:
+    """A file's rows as tables; `index` is the file's."""
     rows: list[Row] = []
-    for row in read():
+    for row in blocks.rows_of(filesystem, path):
         rows.append(row)
         if len(rows) == blocks.ROWS:
             yield _table(index, rows)
@@ -277,6 +271,7 @@ class _Batch:
         try:
             with _context(max(1, self._spec.concurrency // self._workers) * PLACE_BYTES, heard) as context:
                 context.max_errored_blocks = -1
+                context.autoscaling_config.actor_pool_util_downscaling_threshold = 0.0
                 context.checkpoint_config = _checkpoint(self._folder.path)
                 self._ask(_dataset(self._files))
         except BaseException as caught:
@@ -306,8 +301,11 @@ class _Batch:
             fn_constructor_args=(self._foreman,),
             batch_size=None,
             batch_format="pyarrow",
+            # One at the least: with few blocks left, Ray warns of any more.
             compute=ActorPoolStrategy(
-                size=self._workers,
+                min_size=1,
+                max_size=self._workers,
+                initial_size=self._workers,
                 max_tasks_in_flight_per_actor=BLOCKS,
                 max_concurrent_calls_per_actor=BLOCKS,
                 enable_true_multi_threading=True,

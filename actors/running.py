@@ -1,4 +1,5 @@
-"""What both ways of running a batch have in common, in one process or by many workers: who answers, and what is said at the end."""
+"""What both ways of running a batch have in common, in one process or by many workers: who answers, and what is said in the
+end."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ from ray.exceptions import RayError
 
 from actors.connected import application
 from actors.foreman import NEWS_S, Hired, Told
-from actors.window import ApplicationWindow, OwnWindow, own_window
+from actors.window import ApplicationWindow
+from actors.within import WithinWindow, within
 from orchestrator.batch.asking import Asker
 from orchestrator.batch.costs import worst_of
 from orchestrator.batch.feed import Done, Feed
@@ -80,11 +81,11 @@ class Worker:
         self._purse = Purse(None) if job.spec.budget_usd is None else LentPurse(self._short, self._window)
         self._feed = Feed(job.spec, worst_of(job.config), self._out.put, chosen=job.chosen, had=job.had)
         stack = AsyncExitStack()
-        window: ApplicationWindow | OwnWindow
+        window: ApplicationWindow | WithinWindow
         if job.attached:
             window = ApplicationWindow(await application())
         else:
-            window = await stack.enter_async_context(own_window(job.config))
+            window = await stack.enter_async_context(within(job.config))
         self._asker: Asker[Any] = Asker(
             Schedule(self._feed.arms(), self._window, self._purse),
             window,

@@ -1,7 +1,7 @@
 """The items of a worker: they come in blocks, go out as pairs to be asked, and leave again when all their arms are done.
 
-Items are begun in the order in which they came, whichever block they are of: while the slowest of one block are waited for, the
-window is filled from the next.
+Items are begun in the order in which they came, whichever block they are of: while the slowest of one block are waited for,
+the window is filled from the next.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import orjson
 
 from orchestrator.batch.blocks import Chosen
-from orchestrator.batch.items import Item, asked_of, item_of
+from orchestrator.batch.items import Item, Wrong, asked_of, item_of
 from orchestrator.batch.planning import NoPrice, Worst
 from orchestrator.batch.schedule import Pair
 from orchestrator.batch.spec import Spec
@@ -88,7 +88,12 @@ class Feed:
             if not wanted:
                 self._done(Done(name, b""))
                 continue
-            item = item_of(0, content)
+            try:
+                item = item_of(0, content)
+            except Wrong:
+                # It was looked at before anything was asked, and has changed since: it is left to the next run, which says so.
+                self._done(Done(name, None))
+                continue
             self._open[name] = _Open(len(wanted))
             for queue in wanted:
                 queue.append(item)

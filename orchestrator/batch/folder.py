@@ -124,7 +124,7 @@ class Claim:
         """Makes ready for results. Raises BadFolder, and OSError."""
         raise NotImplementedError
 
-    def _forced(self, differs: Sequence[str]) -> bool:
+    def _forced(self, differs: Sequence[str]) -> bool:  # noqa: ARG002 - for those who are more particular
         """Whether results may be gone on with although these differ, if somebody insists."""
         return True
 

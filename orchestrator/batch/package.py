@@ -50,8 +50,8 @@ def _needed(spec: str) -> Iterator[str]:
     written = _data(spec)
     for given in _beside(spec, written.get("input")):
         if in_blocks(given):
-            what = "is of many files, which are not uploaded: put it where the cluster reads it, and give an absolute path or a URI"
-            raise problem(spec, ("input",), what)
+            what = "is of many files, which are not uploaded: put them where the cluster reads them"
+            raise problem(spec, ("input",), f"{what}, and give an absolute path or a URI")
         yield given
     for config in _beside(spec, written.get("config")):
         yield config

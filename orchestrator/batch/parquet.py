@@ -1,9 +1,9 @@
 """Results in parquet, as many workers write them: a file a block, in the folder `results` of a batch's folder.
 
-A row has the columns of a line of `results.jsonl` (`orchestrator.batch.lines`); what may be of any shape (an expected answer, a
-vote, tool calls, a response in OpenAI's shape) is JSON in it. A file counts once its block is done, which the file of the same
-name in `checkpoint` says: there, Ray Data keeps the ids of the items that it need not read again. An item of which some arms
-are to be asked again has lines and no id there.
+A row has the columns of a line of `results.jsonl` (`orchestrator.batch.lines`); what may be of any shape (an expected answer,
+a vote, tool calls, a response in OpenAI's shape) is JSON in it. A file counts once its block is done, which the file of the
+same name in `checkpoint` says: there, Ray Data keeps the ids of the items that it need not ask again. An item of which some
+arms are to be asked again has lines and no id there.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ class DataFolder(Claim):
             os.makedirs(self._at(name), exist_ok=True)
 
     def _forced(self, differs: Sequence[str]) -> bool:
-        # Items that are done are not read again: an arm that is new would never be asked.
-        return "arms" not in differs
+        # Items that are done are left out, whatever their arms; those of another input would count as this one's.
+        return [*differs] == ["params"]
 
     def rows(self) -> Iterator[tuple[str, str, str, float | None, float]]:
         """Item, arm, outcome, cost, and what a budget counts, of each line."""
