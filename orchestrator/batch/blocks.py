@@ -235,7 +235,7 @@ def twice(marks: bytes) -> frozenset[bytes]:
     import numpy as np
 
     found, counts = np.unique(np.frombuffer(marks, dtype=">u8"), return_counts=True)
-    return frozenset(one.tobytes() for one in found[counts > 1][:MAX_PROBLEMS].astype(">u8"))
+    return frozenset(int(one).to_bytes(8, "big") for one in found[counts > 1][:MAX_PROBLEMS])
 
 
 def doubled(rows: Sequence[Row]) -> list[str]:

@@ -91,7 +91,7 @@ class Feed:
             try:
                 item = item_of(0, content)
             except Wrong:
-                # It was looked at before anything was asked, and has changed since: it is left to the next run, which says so.
+                # It was looked at before, and has changed since: it is left to the next run, which says so.
                 self._done(Done(name, None))
                 continue
             self._open[name] = _Open(len(wanted))
