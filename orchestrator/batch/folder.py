@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -61,7 +62,7 @@ def identity(spec: Spec, input_sha256: str) -> Json:
     return {"arms": spec.arms, "params": spec.params, "input_sha256": input_sha256}
 
 
-class Claim:
+class Claim(ABC):
     """A folder of results that this process holds from `open` to `close`: `.lock` keeps others out, and `run.json` says what
     the results are of."""
 
@@ -120,9 +121,9 @@ class Claim:
         self.note(run)
         return run
 
+    @abstractmethod
     def _begin(self) -> None:
         """Makes ready for results. Raises BadFolder, and OSError."""
-        raise NotImplementedError
 
     def _forced(self, differs: Sequence[str]) -> bool:  # noqa: ARG002 - for those who are more particular
         """Whether results may be gone on with although these differ, if somebody insists."""

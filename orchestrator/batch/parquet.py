@@ -143,7 +143,7 @@ class DataFolder(Claim):
         if not items:
             return set()
         done: set[str] = set()
-        for path in sorted((Path(self.path) / CHECKPOINT).glob("*.parquet")):
+        for path in (Path(self.path) / CHECKPOINT / one.name for one in _files(Path(self.path))):
             done.update(item for item in parquet.read_table(path)[ID].to_pylist() if item in items)
         return done
 

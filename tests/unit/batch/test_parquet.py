@@ -14,7 +14,7 @@ from pyarrow import parquet as files
 
 from orchestrator.batch.folder import BadFolder, Folder, Unwritable
 from orchestrator.batch.lines import line_of
-from orchestrator.batch.parquet import CHECKPOINT, FAILED, ID, RESULTS, DataFolder, expand, lines
+from orchestrator.batch.parquet import CHECKPOINT, FAILED, ID, RESULTS, DataFolder, Held, expand, lines
 from orchestrator.batch.report import write_report
 from orchestrator.batch.results import ResultsError, failed, read
 from orchestrator.batch.spec import Spec, load_spec
@@ -82,6 +82,7 @@ def test_what_a_folder_holds(spec: Spec) -> None:
     """Costs, those of lines that were asked again, too; items that are not done, with the arms that they have lines of."""
     folder = DataFolder(spec.output)
     folder.open(spec, "0" * 64, force=False, now_s=0.0)
+    assert Held() == folder.held()
     block(spec.output, "a", line("1"), line("2", "a"), line("2", "b", cost=None), line("3"), ids=["1"])
     block(spec.output, "b", line("3", "b"), ids=["3"])
     held = folder.held()
@@ -183,11 +184,13 @@ def test_the_extra_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         list(read(tmp_path))
 
 
-def test_a_write_in_the_middle_of_a_race(spec: Spec) -> None:
-    """An item that was asked again in another file is done, whatever the first file says."""
+def test_where_an_item_is_done(spec: Spec) -> None:
+    """An item that was asked again in another file is done, whatever the first file says; one that is pending says nothing."""
     folder = DataFolder(spec.output)
     folder.open(spec, "0" * 64, force=False, now_s=0.0)
     block(spec.output, "a", line("1"), ids=[])
+    assert {"1": frozenset("a")} == folder.held().had
+    block(spec.output, "b", line("1", "b"), done=False)
     assert {"1": frozenset("a")} == folder.held().had
     block(spec.output, "b", line("1", "b"))
     assert {} == folder.held().had

@@ -15,11 +15,14 @@ import pytest
 
 from orchestrator.asks import Ask
 from orchestrator.batch import asking, runner, schedule
+from orchestrator.batch.asking import Asker
+from orchestrator.batch.feed import Done, Feed
 from orchestrator.batch.folder import Folder, Unwritable
 from orchestrator.batch.items import survey
 from orchestrator.batch.lines import Came
 from orchestrator.batch.planning import NoPrice, Plan, Wanted, plan_of
 from orchestrator.batch.runner import Runner
+from orchestrator.batch.schedule import Purse, Schedule
 from orchestrator.batch.spec import load_spec
 from orchestrator.batch.tally import Progress
 from orchestrator.errors import CallFailed, OrchestratorError
@@ -286,3 +289,24 @@ async def test_lines_are_durable_in_groups(tmp_path: Path, monkeypatch: pytest.M
     assert 25 == len(run.lines())
     run.runner.asker.stop()
     await task
+
+
+async def test_who_has_more_wakes_who_asks(tmp_path: Path) -> None:
+    """A schedule that is fed has nothing for a while: it is asked again when it is told to."""
+    spec = load_spec(write_spec(tmp_path, concurrency=2))
+    gone: list[Done] = []
+    feed = Feed(spec, lambda _: 0.0, gone.append)
+    asker: Asker[int] = Asker(
+        Schedule(feed.arms(), 2, Purse(None)), Scripted(right), feed.write, concurrency=2, began_at=time.time()
+    )
+    asking_on = asyncio.ensure_future(asker.ask())
+    for count in (3, 2):
+        await asyncio.sleep(0)
+        feed.add((f"{count}-{at}", b'{"id": "%d-%d", "prompt": "x"}' % (count, at)) for at in range(count))
+        asker.wake()
+        async with asyncio.timeout(10):
+            while len(gone) < count:
+                await asyncio.sleep(0.001)
+        gone.clear()
+    asker.stop()
+    await asyncio.wait_for(asking_on, 10)
