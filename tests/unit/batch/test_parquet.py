@@ -185,7 +185,7 @@ def test_the_extra_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_where_an_item_is_done(spec: Spec) -> None:
-    """An item that was asked again in another file is done, whatever the first file says; one that is pending says nothing."""
+    """An item that was asked again in another file is done, whatever the first says; a file that is pending says nothing."""
     folder = DataFolder(spec.output)
     folder.open(spec, "0" * 64, force=False, now_s=0.0)
     block(spec.output, "a", line("1"), ids=[])
