@@ -28,7 +28,10 @@ def submit(args: argparse.Namespace) -> int:
     except ConfigError as error:
         return _fail(str(error), 2)
     with tempfile.TemporaryDirectory(prefix="orch-job-") as folder:
-        packed = pack(args.spec, folder)
+        try:
+            packed = pack(args.spec, folder)
+        except ConfigError as error:
+            return _fail(str(error), 2)
         if packed.size_bytes > LARGE_BYTES:
             what = f"{packed.size_bytes / 1e6:.0f} MB are uploaded: put the input where the cluster can read it"
             print(f"warning: {what}, and give an absolute path", file=sys.stderr)

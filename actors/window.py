@@ -125,7 +125,7 @@ def _came(value: Any) -> Came:
 
 
 class ApplicationWindow(_References):
-    """`orchestrator.batch.runner.Window` over the handle of a running application."""
+    """`orchestrator.batch.asking.Window` over the handle of a running application."""
 
     def __init__(self, handle: Any) -> None:
         super().__init__()

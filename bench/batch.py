@@ -20,13 +20,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+import pyarrow as pa
+from pyarrow import parquet
 
 from bench.__main__ import row
 from bench.jobs import Jobs
 from bench.load import percentile, unary
+from orchestrator.batch.results import read
 
 WINDOW = 500
 ITEMS = 50_000
+ROWS, FILES = 100_000, 40
 SLOW_S = 4.0
 SLOW = f"latency-{SLOW_S:g}+tokens-10+rate-0"
 """125 requests a second fill the window."""
@@ -59,15 +63,22 @@ class Ran(NamedTuple):
         return len(within) / (last - first), seen, sum(line["latency_s"] for line in within) / len(within)
 
 
-def batch(jobs: Jobs, here: Path, model: str, items: int, window: int, connect: str) -> subprocess.Popen[str]:
-    """Starts a batch in a folder."""
-    here.mkdir()
-    (here / "c.yaml").write_text(CONFIG)
-    with (here / "in.jsonl").open("w") as file:
-        for i in range(items):
-            file.write(json.dumps({"id": f"item-{i}", "prompt": f"Why is the sky blue? {i} " * 10}) + "\n")
-    paths = {"config": "c.yaml", "input": "in.jsonl", "output": "out"}
-    spec = {"name": here.name, **paths, "arms": {"a": model}, "concurrency": window}
+def batch(
+    jobs: Jobs, here: Path, model: str, items: int, window: int, connect: str, *, files: int = 0, **keys: Any
+) -> subprocess.Popen[str]:
+    """Starts a batch in a folder, or goes on with it: over one file, or over so many of parquet."""
+    paths = {"config": "c.yaml", "input": "in" if files else "in.jsonl", "output": "out"}
+    if not here.exists():
+        here.mkdir()
+        (here / "c.yaml").write_text(CONFIG)
+        rows = [{"id": f"item-{i}", "prompt": f"Why is the sky blue? {i} " * 10} for i in range(items)]
+        if files:
+            (here / "in").mkdir()
+            for at in range(files):
+                parquet.write_table(pa.Table.from_pylist(rows[at::files]), here / "in" / f"{at}.parquet")
+        else:
+            (here / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = {"name": here.name, **paths, "arms": {"a": model}, "concurrency": window, **keys}
     (here / "spec.yaml").write_text(json.dumps(spec))
     command = [sys.executable, "-m", "actors.batch", str(here / "spec.yaml"), "--connect", connect]
     env = {**jobs.environment(), "RAY_ADDRESS": jobs.address}
@@ -76,7 +87,7 @@ def batch(jobs: Jobs, here: Path, model: str, items: int, window: int, connect: 
 
 def finish(process: subprocess.Popen[str], here: Path) -> Ran:
     """Watches a batch until it has ended."""
-    results = here / "out" / "results.jsonl"
+    results, many = here / "out" / "results.jsonl", here / "out" / "results"
     driver = psutil.Process(process.pid)
     rss: list[float] = []
     begun_s = cpu_s = 0.0
@@ -89,15 +100,18 @@ def finish(process: subprocess.Popen[str], here: Path) -> Ran:
             times = driver.cpu_times()
             cpu_s = times.user + times.system
             # Only while it asks: its report takes memory of its own.
-            if results.exists() and (size := results.stat().st_size) > written:
+            size = (
+                sum(1 for _ in many.iterdir()) if many.exists() else results.stat().st_size if results.exists() else 0
+            )
+            if size > written:
                 written, begun_s = size, begun_s or cpu_s
                 rss.append(driver.memory_info().rss / 1e6)
         time.sleep(0.5)
     assert process.returncode == 0, errors
-    return Ran([json.loads(line) for line in results.open()], rss, cpu_s - begun_s)
+    return Ran([*read(here / "out")], rss, cpu_s - begun_s)
 
 
-KINDS = ("ray::ServeReplica", "ray::Answering", "ray::Pool", "ray::Simulator")
+KINDS = ("ray::ServeReplica", "ray::Answering", "ray::Pool", "ray::Simulator", "ray::MapWorker")
 
 
 def cpu_of(jobs: Jobs, kind: str) -> float:
@@ -187,11 +201,43 @@ def people(jobs: Jobs, folder: Path) -> None:
         row(f"people's p{share * 100:g} while a batch fills the pool", f"{with_ms:.0f} ms", beside_it)
 
 
+def data(jobs: Jobs, folder: Path) -> None:
+    """Many workers beside one: the same items, the same answers, how much less a second."""
+    for name, model, items in (
+        ("window", f"sim/echo+latency-{SLOW_S:g}", 10_000),
+        ("cores", "sim/echo+latency-0", ROWS),
+    ):
+        said: list[dict[Any, Any]] = []
+        rates: list[float] = []
+        for how, files in (("plain", 0), ("blocks", FILES)):
+            here = folder / f"{name}-{how}"
+            began_s = time.monotonic()
+            used = Used(jobs)
+            ran = finish(batch(jobs, here, f"{model}+rate-0", items, WINDOW, "never", files=files), here)
+            cpu = {"the driver": ran.cpu_s, **used.end()}
+            ends = sorted(line["at"] for line in ran.lines)
+            whole, (steady, _, _) = len(ends) / (ends[-1] - ends[0]), ran.steady()
+            said.append({(line["item"], line["arm"]): (line["outcome"], line["text"]) for line in ran.lines})
+            assert items == len(ran.lines) == len(said[-1])
+            rates.append(whole)
+            beside = (
+                f"in the middle {steady:.0f}; with its start and its report {items / (time.monotonic() - began_s):.0f}"
+            )
+            row(f"{how}, {items:,} rows bound by the {name}, a second", f"{whole:.0f}", beside)
+            spent = ", ".join(
+                f"{kind.removeprefix('ray::')} {1000 * s / items:.2f}" for kind, s in cpu.items() if s > 0.5
+            )
+            row(f"{how}, CPU per request in ms", f"{1000 * sum(cpu.values()) / items:.2f}", spent)
+        assert said[0] == said[1]
+        row(f"blocks by plain, bound by the {name}", f"{rates[1] / rates[0]:.1%}", "the same answers")
+
+
 PARTS: dict[str, Callable[[Jobs, Path], None]] = {
     "own": lambda jobs, folder: full_window(jobs, folder, "never"),
     "attached": lambda jobs, folder: full_window(jobs, folder, jobs.address),
     "people": people,
     "memory": memory,
+    "data": data,
 }
 
 

@@ -28,7 +28,7 @@ def simulated() -> Iterator[str]:
         yield upstream.stdout.readline().split()[1]
     finally:
         upstream.terminate()
-        upstream.wait(10)
+        upstream.communicate(timeout=10)
 
 
 class Served:

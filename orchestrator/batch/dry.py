@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
-from orchestrator.batch.items import asked_of, read_items
-from orchestrator.batch.planning import Plan, Worst
+from orchestrator.batch.items import Item, asked_of
+from orchestrator.batch.planning import Worst
+from orchestrator.batch.spec import Spec
+from orchestrator.batch.tally import Tally
 from orchestrator.config.settings import Config
 from orchestrator.errors import OrchestratorError
 from orchestrator.selectors import Selectors
@@ -23,7 +27,24 @@ class _Load:
     tokens: int = 0
 
 
-def estimate(plan: Plan, config: Config, worst: Worst, latency_s: float | None) -> Json:
+class Planned(Protocol):
+    """What there is to do."""
+
+    @property
+    def spec(self) -> Spec: ...
+
+    @property
+    def items(self) -> int: ...
+
+    @property
+    def tally(self) -> Tally: ...
+
+    def rest(self, arm: str) -> Iterable[Item]:
+        """What an arm has still to be asked."""
+        ...
+
+
+def estimate(plan: Planned, config: Config, worst: Worst, latency_s: float | None) -> Json:
     """Pairs that are still to be asked, the most that they may cost by arm (None: there is no price for all of them), and
     how long they take at the least: by the window, by each pool's places and by each account's limits, at `latency_s` an
     answer."""
@@ -33,9 +54,7 @@ def estimate(plan: Plan, config: Config, worst: Worst, latency_s: float | None) 
     rest = 0
     for arm, selector in plan.spec.selectors().items():
         total: float | None = 0.0
-        for item in read_items(plan.spec.input, plan.chosen):
-            if plan.done[arm][item.line]:
-                continue
+        for item in plan.rest(arm):
             rest += 1
             asked = asked_of(item, selector, plan.spec.params)
             most = worst(asked)

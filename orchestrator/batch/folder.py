@@ -14,7 +14,8 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -61,14 +62,13 @@ def identity(spec: Spec, input_sha256: str) -> Json:
     return {"arms": spec.arms, "params": spec.params, "input_sha256": input_sha256}
 
 
-class Folder:
-    """The folder of a spec, held by this process from `open` to `close`."""
+class Claim(ABC):
+    """A folder of results that this process holds from `open` to `close`: `.lock` keeps others out, and `run.json` says what
+    the results are of."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._lock: int | None = None
-        self._results: int | None = None
-        self._pending: list[bytes] = []
 
     def open(self, spec: Spec, input_sha256: str, *, force: bool, now_s: float) -> Json:
         """Makes or takes over the folder; what `run.json` then says.
@@ -81,7 +81,6 @@ class Folder:
             self._lock = os.open(self._at(LOCK), os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             run = self._take_over(spec, input_sha256, force, now_s)
-            self._results = os.open(self._at(RESULTS), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             sync_folder(self.path)
         except BlockingIOError:
             self.close()
@@ -100,15 +99,15 @@ class Folder:
         if os.path.exists(self._at(RUN)):
             before = self._run()
             differs = [name for name, value in said.items() if before.get(name) != value]
-            if differs and not force:
+            if differs and not (force and self._forced(differs)):
                 what = ", ".join("input" if name == "input_sha256" else name for name in differs)
+                rest = ", or --force to go on all the same; what is there stays" if self._forced(differs) else ""
                 raise BadFolder(
-                    f"{self.path}: holds the results of another run ({what} differ): give another `output`, or --force to go "
-                    "on all the same; what is there stays"
+                    f"{self.path}: holds the results of another run ({what} differ): give another `output`{rest}"
                 )
         elif os.path.exists(self._at(RESULTS)) and not force:
             raise BadFolder(f"{self.path}: holds a {RESULTS} of something else; give another `output`")
-        self._repair()
+        self._begin()
         run = {
             "name": spec.name,
             **said,
@@ -121,6 +120,14 @@ class Folder:
         }
         self.note(run)
         return run
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Makes ready for results. Raises BadFolder, and OSError."""
+
+    def _forced(self, differs: Sequence[str]) -> bool:  # noqa: ARG002 - for those who are more particular
+        """Whether results may be gone on with although these differ, if somebody insists."""
+        return True
 
     def _run(self) -> Json:
         try:
@@ -135,6 +142,28 @@ class Folder:
     def note(self, run: Json) -> None:
         """Replaces `run.json`. Raises OSError."""
         replace(self._at(RUN), json.dumps(run, indent=2).encode() + b"\n")
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = None
+
+    def _at(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+
+class Folder(Claim):
+    """The folder of a spec whose results are lines."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._results: int | None = None
+        self._pending: list[bytes] = []
+
+    def _begin(self) -> None:
+        self._repair()
+        self._results = os.open(self._at(RESULTS), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def _repair(self) -> None:
         """Cuts off a last line that was torn when its writer was killed."""
@@ -225,13 +254,10 @@ class Folder:
 
     def close(self) -> None:
         """Lets go of the folder; what is pending is lost."""
-        for file in (self._results, self._lock):
-            if file is not None:
-                os.close(file)
-        self._results = self._lock = None
-
-    def _at(self, name: str) -> str:
-        return os.path.join(self.path, name)
+        if self._results is not None:
+            os.close(self._results)
+        self._results = None
+        super().close()
 
 
 def _is_object(content: bytes) -> bool:

@@ -77,7 +77,7 @@ def read_items(path: str, chosen: Set[int] | None = None) -> Iterator[Item]:
     with open(path, "rb") as file:
         for number, content in _lines(file):
             if chosen is None or number in chosen:
-                yield _item(number, content)
+                yield item_of(number, content)
 
 
 def survey(path: str, params: Mapping[str, Any], selector: str | None) -> Surveyed:
@@ -93,7 +93,7 @@ def survey(path: str, params: Mapping[str, Any], selector: str | None) -> Survey
         with open(path, "rb") as file:
             for number, content in _lines(file, digest):
                 try:
-                    item = _item(number, content)
+                    item = item_of(number, content)
                     if (first := lines.setdefault(item.id, number)) != number:
                         raise Wrong(f"id: {clean(item.id)!r} stands twice (first in line {first})")
                     asked_of(item, selector, params)
@@ -122,8 +122,26 @@ def choose(lines: Mapping[str, int], limit: int | None, sample: int | None, seed
         return None
     ids = [*lines][:limit]
     if sample is not None:
-        ids = heapq.nsmallest(sample, ids, key=lambda one: hashlib.sha256(f"{seed}:{one}".encode()).digest())
+        ids = heapq.nsmallest(sample, ids, key=lambda one: place(one, seed))
     return frozenset(lines[one] for one in ids)
+
+
+def place(item: str, seed: int) -> bytes:
+    """Where an item stands in the order of samples."""
+    return hashlib.sha256(f"{seed}:{item}".encode()).digest()
+
+
+def item_of(number: int, content: bytes) -> Item:
+    """The item of a line. Raises Wrong."""
+    if len(content) == MAX_LINE_BYTES:
+        raise Wrong(f"document: is longer than {MAX_LINE_BYTES // 1_000_000} MB")
+    try:
+        data = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise Wrong(f"document: is not JSON: {clean(str(error), 200)}") from None
+    if not isinstance(data, dict):
+        raise Wrong("document: has to be a JSON object")
+    return _openai(number, data) if "custom_id" in data else _own(number, data)
 
 
 def asked_of(item: Item, selector: str | None, params: Mapping[str, Any]) -> Asked:
@@ -161,19 +179,6 @@ def _lines(file: BinaryIO, digest: Any = None) -> Iterator[tuple[int, bytes]]:
             content = content.removeprefix(codecs.BOM_UTF8)
         if content.strip():
             yield number, content
-
-
-def _item(number: int, content: bytes) -> Item:
-    """Raises Wrong."""
-    if len(content) == MAX_LINE_BYTES:
-        raise Wrong(f"document: is longer than {MAX_LINE_BYTES // 1_000_000} MB")
-    try:
-        data = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise Wrong(f"document: is not JSON: {clean(str(error), 200)}") from None
-    if not isinstance(data, dict):
-        raise Wrong("document: has to be a JSON object")
-    return _openai(number, data) if "custom_id" in data else _own(number, data)
 
 
 def _own(number: int, data: Json) -> Item:

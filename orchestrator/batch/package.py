@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from orchestrator.batch.blocks import in_blocks
+from orchestrator.batch.spec import problem
 from orchestrator.config.document import Document
 
 LARGE_BYTES = 50_000_000
@@ -28,7 +30,10 @@ class Packed(NamedTuple):
 
 
 def pack(spec: str, into: str) -> Packed:
-    """Copies what a spec needs into a folder, at the same places relative to each other. The spec has to be a valid one."""
+    """Copies what a spec needs into a folder, at the same places relative to each other. The spec has to be a valid one.
+
+    Raises ConfigError for an input that is too large to go along.
+    """
     files = sorted({os.path.abspath(path) for path in _needed(spec)})
     root = os.path.commonpath([os.path.dirname(path) for path in files])
     size = 0
@@ -43,7 +48,11 @@ def pack(spec: str, into: str) -> Packed:
 def _needed(spec: str) -> Iterator[str]:
     yield spec
     written = _data(spec)
-    yield from _beside(spec, written.get("input"))
+    for given in _beside(spec, written.get("input")):
+        if in_blocks(given):
+            what = "is of many files, which are not uploaded: put them where the cluster reads them"
+            raise problem(spec, ("input",), f"{what}, and give an absolute path or a URI")
+        yield given
     for config in _beside(spec, written.get("config")):
         yield config
         inner = _data(config)
@@ -61,7 +70,7 @@ def _needed(spec: str) -> Iterator[str]:
 
 def _beside(file: str, given: Any) -> Iterator[str]:
     """The path that a file names, if it is a relative one."""
-    if isinstance(given, str) and not os.path.isabs(given):
+    if isinstance(given, str) and not os.path.isabs(given) and "://" not in given:
         yield os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(file)), given))
 
 

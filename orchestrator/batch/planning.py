@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from orchestrator.batch.folder import BadFolder, Folder
-from orchestrator.batch.items import Asked, Surveyed, asked_of, choose, read_items
+from orchestrator.batch.items import Asked, Item, Surveyed, asked_of, choose, read_items
 from orchestrator.batch.schedule import Pair, Purse, Schedule
 from orchestrator.batch.spec import Spec
 from orchestrator.batch.tally import Tally
@@ -30,6 +30,14 @@ class Wanted(NamedTuple):
 class NoPrice(OrchestratorError):
     """A budget that cannot be kept."""
 
+    @classmethod
+    def of(cls, arm: str, asked: Asked) -> NoPrice:
+        """For want of a price of what an arm asks."""
+        return cls(
+            f"budget_usd: cannot be kept: there is no price for all that arm {arm!r} may ask "
+            f"({asked.ask.selector}); `pricing: {{overrides: …}}` in the configuration gives one"
+        )
+
 
 @dataclass(slots=True)
 class Plan:
@@ -44,19 +52,19 @@ class Plan:
     tally: Tally
     spent_usd: float
 
+    def rest(self, arm: str) -> Iterator[Item]:
+        """What an arm has still to be asked."""
+        done = self.done[arm]
+        return (item for item in read_items(self.spec.input, self.chosen) if not done[item.line])
+
     def pairs(self, arm: str, worst: Worst) -> Iterator[Pair]:
-        """What an arm has still to be asked. Raises NoPrice where there is a budget and a request has no worst case."""
-        selector, done = self.spec.selectors()[arm], self.done[arm]
-        for item in read_items(self.spec.input, self.chosen):
-            if done[item.line]:
-                continue
+        """The same as pairs. Raises NoPrice where there is a budget and a request has no worst case."""
+        selector = self.spec.selectors()[arm]
+        for item in self.rest(arm):
             asked = asked_of(item, selector, self.spec.params)
             worst_usd = worst(asked)
             if worst_usd is None and self.spec.budget_usd is not None:
-                raise NoPrice(
-                    f"budget_usd: cannot be kept: there is no price for all that arm {arm!r} may ask "
-                    f"({asked.ask.selector}); `pricing: {{overrides: …}}` in the configuration gives one"
-                )
+                raise NoPrice.of(arm, asked)
             yield Pair(item, arm, asked, worst_usd or 0.0)
 
     def schedule(self, worst: Worst) -> Schedule:

@@ -1,4 +1,4 @@
-"""`results.jsonl` read line by line: one line an item and arm, whoever wrote it."""
+"""Results read line by line, `results.jsonl` or parquet: one line an item and arm, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import orjson
 
+from orchestrator.batch import parquet
 from orchestrator.errors import OrchestratorError
 from orchestrator.types import Json
 
@@ -16,6 +17,7 @@ RESULTS = "results.jsonl"
 FAILED = "failed.jsonl"
 """Lines that were taken out of the results to be tried again."""
 RUN = "run.json"
+_NEEDED = {"batch": "statistics and plots need", "data": "inputs of many files, and results in parquet, need"}
 
 
 class ResultsError(OrchestratorError):
@@ -30,17 +32,39 @@ class Manifest(NamedTuple):
     """The selector of each arm that has one."""
     items: int | None
     """How many items each arm has in all."""
-    questions: Path | None
+    questions: str | None
     """The input, where the runner found it."""
 
 
-def read(folder: str | Path, name: str = RESULTS) -> Iterator[Json]:
-    """The lines of a folder's results, as they stand there.
+def read(folder: str | Path) -> Iterator[Json]:
+    """The lines of a folder's results, as they stand there: those of its parquet, if it has some.
 
     A last line without its line feed is one whose writing was killed: it is passed over. Raises ResultsError where there are
     no results, or a line is none.
     """
-    path = Path(folder) / name
+    if (Path(folder) / parquet.RESULTS).is_dir():
+        return _parquet(folder, parquet.RESULTS)
+    return _lines(Path(folder) / RESULTS)
+
+
+def failed(folder: str | Path) -> Iterator[Json]:
+    """The lines that were taken out to be asked again. Raises ResultsError where one is none."""
+    if (Path(folder) / parquet.FAILED).is_dir():
+        yield from _parquet(folder, parquet.FAILED)
+    elif (path := Path(folder) / FAILED).exists():
+        yield from _lines(path)
+
+
+def _parquet(folder: str | Path, name: str) -> Iterator[Json]:
+    require("pyarrow", extra="data")
+    # Its errors are ValueErrors and OSErrors: a file that is none, or cannot be read.
+    try:
+        yield from parquet.lines(folder, name)
+    except (ValueError, KeyError, OSError) as error:
+        raise ResultsError(f"{Path(folder) / name}: cannot be read: {error}") from None
+
+
+def _lines(path: Path) -> Iterator[Json]:
     try:
         file = path.open("rb")
     except OSError as error:
@@ -57,13 +81,13 @@ def read(folder: str | Path, name: str = RESULTS) -> Iterator[Json]:
             yield row
 
 
-def require(*modules: str) -> None:
-    """Raises ResultsError where a module is missing that comes with the extra `orchestrator[batch]`."""
+def require(*modules: str, extra: str = "batch") -> None:
+    """Raises ResultsError where a module is missing that comes with an extra."""
     for name in modules:
         try:
             import_module(name)
         except ImportError:
-            what = f"statistics and plots need {name}: pip install 'orchestrator[batch]'"
+            what = f"{_NEEDED[extra]} {name}: pip install 'orchestrator[{extra}]'"
             raise ResultsError(what) from None
 
 
@@ -78,7 +102,7 @@ def manifest(folder: str | Path) -> Manifest:
             str(said.get("name") or Path(folder).resolve().name),
             arms,
             said.get("items"),
-            None if questions is None else Path(questions),
+            None if questions is None else str(questions),
         )
     except FileNotFoundError:
         return Manifest(Path(folder).resolve().name, {}, None, None)

@@ -100,7 +100,7 @@ class _Next(NamedTuple):
 class _Arm:
     """The way of one arm through the items."""
 
-    def __init__(self, pairs: Iterator[Pair]) -> None:
+    def __init__(self, pairs: Iterator[Pair | None]) -> None:
         self.pairs = pairs
         self.begun = 0
         self.held: Pair | None = None
@@ -109,17 +109,20 @@ class _Arm:
         self.over = False
 
     def next(self) -> Pair | None:
-        """The next new pair, which stays the next until it is taken."""
+        """The next new pair, which stays the next until it is taken; None: there is none, for now or for good (`over`)."""
         if self.held is None and not self.over:
-            self.held = next(self.pairs, None)
-            self.over = self.held is None
+            try:
+                self.held = next(self.pairs)
+            except StopIteration:
+                self.over = True
         return self.held
 
 
 class Schedule:
-    """The pairs of a run, in the order in which they are asked."""
+    """The pairs of a run, in the order in which they are asked. An arm that gives None has nothing yet, and will be asked
+    for the next one again."""
 
-    def __init__(self, arms: Mapping[str, Iterator[Pair]], window: int, purse: Purse) -> None:
+    def __init__(self, arms: Mapping[str, Iterator[Pair | None]], window: int, purse: Purse) -> None:
         self.purse = purse
         self.out_of_money = False
         """Whether something was not begun for want of money. What is in flight may give some back."""
@@ -167,7 +170,7 @@ class Schedule:
 
     def is_over(self) -> bool:
         """Whether there is nothing left to be begun, and nothing that waits to be asked again."""
-        return all(not arm.waiting and arm.next() is None for arm in self._arms.values())
+        return all(not arm.waiting and arm.next() is None and arm.over for arm in self._arms.values())
 
 
 def _begun(arm: _Arm) -> int:

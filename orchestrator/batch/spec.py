@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 
+from orchestrator.batch.blocks import in_blocks
 from orchestrator.batch.score import Score, read_score
 from orchestrator.batch.scoring import Scorer
 from orchestrator.config.document import MAX_BYTES, Document, TooManyProblems
@@ -42,7 +43,7 @@ class Spec:
     __pydantic_config__: ClassVar = STRICT
     name: Annotated[str, MinLen(1), MaxLen(100)]
     input: Annotated[str, MinLen(1)]
-    """Items, a line of JSON each."""
+    """Items: a file of JSONL; or, for many workers, what `orchestrator.batch.blocks` reads."""
     output: Annotated[str, MinLen(1)]
     """The folder of the results."""
     config: str | None = None
@@ -53,6 +54,8 @@ class Spec:
     """Parameters of all requests; an item's own win."""
     concurrency: Annotated[int, Gt(0), Le(10_000)] = 64
     """Requests in flight."""
+    workers: Annotated[int, Gt(0), Le(1_000)] | None = None
+    """By how many processes an input of many files is asked; None: as many as `concurrency` takes. One file has one."""
     score: Any = None
     """When an answer is right (`orchestrator.batch.score`); None: nothing is scored."""
     budget_usd: Annotated[float, Ge(0)] | None = None
@@ -132,10 +135,11 @@ def _read(document: Document, folder: Path, output: str | None) -> Spec | None:
     except Refused as refused:
         param = refused.param or ""
         document.problem(("params", param.partition(".")[0]), str(refused).removeprefix(f"'{param}' "))
-    given = os.path.normpath(folder / read.input)
+    given = read.input if "://" in read.input else os.path.normpath(folder / read.input)
     config = None if read.config is None else os.path.normpath(folder / read.config)
     results = os.path.normpath(folder / read.output) if output is None else os.path.abspath(output)
-    for key, path in (("input", given), ("config", config)):
+    # What many files hold is seen when they are listed.
+    for key, path in (("input", None if in_blocks(given) else given), ("config", config)):
         if path is not None and not os.path.isfile(path):
             document.problem((key,), f"{document.shown((key,), path, MAX_PATH)} is no file")
     if os.path.exists(results) and not os.path.isdir(results):

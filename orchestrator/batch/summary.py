@@ -1,4 +1,4 @@
-"""`summary.json`: the figures of a run, made of its `results.jsonl`."""
+"""`summary.json`: the figures of a run, made of its results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from orchestrator.batch.results import FAILED, manifest, read, require
+from orchestrator.batch.results import failed, manifest, read, require
 from orchestrator.files import replace
 from orchestrator.types import Json
 
@@ -33,10 +33,8 @@ def summed(folder: str | Path) -> tuple[Json, Columns]:
     from orchestrator.batch.columns import columns
     from orchestrator.batch.summing import Retried, summarise
 
-    retried = Retried()
-    if (Path(folder) / FAILED).exists():
-        costs = [float(row.get("cost_usd") or 0.0) for row in read(folder, FAILED)]
-        retried = Retried(len(costs), math.fsum(costs))
+    costs = [float(row.get("cost_usd") or 0.0) for row in failed(folder)]
+    retried = Retried(len(costs), math.fsum(costs))
     found = columns(read(folder))
     summary = summarise(found, manifest(folder), retried)
     replace(Path(folder) / SUMMARY, orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")

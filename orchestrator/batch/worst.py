@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
+from orchestrator.batch.blocks import in_blocks, rows_in
 from orchestrator.batch.columns import ABSENT, FAILED, RIGHT, UNSCORED, WRONG, Columns
 from orchestrator.batch.grading import told
 from orchestrator.types import Json
@@ -60,24 +61,41 @@ def rows_of(rows: Iterable[Json], wanted: Set[str]) -> dict[str, dict[str, Json]
     return found
 
 
-def questions_of(path: Path | None, wanted: Set[str]) -> dict[str, str]:
-    """What some items ask, from the input of the run; what is not found there is left out."""
-    if path is None or not path.is_file():
-        return {}
-    return {item: text for item, text in _asked(path) if item in wanted}
+def questions_of(path: str | None, wanted: Set[str]) -> dict[str, str]:
+    """What some items ask, from the input of the run, which is read until all are found; what is not is left out."""
+    found: dict[str, str] = {}
+    if path is not None:
+        for item, text in _asked(path):
+            if item in wanted:
+                found[item] = text
+                if len(found) == len(wanted):
+                    break
+    return found
 
 
-def _asked(path: Path) -> Iterator[tuple[str, str]]:
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                row = orjson.loads(line)
-            except ValueError:
-                continue  # the runner has said what is wrong with it
-            if isinstance(row, dict):
-                body: Json = row["body"] if isinstance(row.get("body"), dict) else row
-                said = body.get("prompt") or body.get("input") or told(body.get("messages") or [])
-                yield str(row.get("id") or row.get("custom_id")), said if isinstance(said, str) else str(said)
+def _asked(path: str) -> Iterator[tuple[str, str]]:
+    for line in _lines(path):
+        try:
+            row = orjson.loads(line)
+        except ValueError:
+            continue  # the runner has said what is wrong with it
+        if isinstance(row, dict):
+            body: Json = row["body"] if isinstance(row.get("body"), dict) else row
+            said = body.get("prompt") or body.get("input") or told(body.get("messages") or [])
+            yield str(row.get("id") or row.get("custom_id")), said if isinstance(said, str) else str(said)
+
+
+def _lines(path: str) -> Iterator[bytes]:
+    """The lines of an input, as far as it is still there."""
+    if in_blocks(path):
+        try:
+            for row in rows_in(path):
+                yield row.content
+        except (ValueError, OSError):
+            return
+    elif Path(path).is_file():
+        with open(path, "rb") as file:
+            yield from file
 
 
 def clipped(text: str) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from orchestrator.batch.package import pack
 from orchestrator.batch.spec import load_spec
+from orchestrator.errors import ConfigError
 from tests.unit.batch.given import write_spec
 
 
@@ -47,3 +50,13 @@ def test_what_lies_elsewhere_stays_there(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("users: {ada: {}}\nproviders: []\n")
     pack(str(spec), str(tmp_path / "again"))
     assert ["c.yaml", "here/spec.yaml"] == files(tmp_path / "again")
+
+
+def test_many_files_do_not_go_along(tmp_path: Path) -> None:
+    """They outgrow one machine: where they are is to be said in full. What a URI names is there already."""
+    (tmp_path / "in").mkdir()
+    spec = write_spec(tmp_path, input="in")
+    with pytest.raises(ConfigError, match=r":2: input: is of many files, .* give an absolute path or a URI"):
+        pack(str(spec), str(tmp_path / "copy"))
+    assert 1 == pack(str(write_spec(tmp_path, input="s3://bucket/in")), str(tmp_path / "copy")).files
+    assert 1 == pack(str(write_spec(tmp_path, input=f"{tmp_path}/in")), str(tmp_path / "copy")).files

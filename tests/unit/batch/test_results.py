@@ -40,7 +40,7 @@ def test_what_is_known_of_a_run(tmp_path: Path) -> None:
     """As far as `run.json` says; arms without a selector have none; its folder's name else."""
     assert Manifest(tmp_path.name, {}, None, None) == manifest(tmp_path)
     folder(tmp_path, [], name="gsm8k", arms={"a": "p/a", "own": None}, items=2, input="questions.jsonl")
-    assert Manifest("gsm8k", {"a": "p/a"}, 2, Path("questions.jsonl")) == manifest(tmp_path)
+    assert Manifest("gsm8k", {"a": "p/a"}, 2, "questions.jsonl") == manifest(tmp_path)
 
 
 @pytest.mark.parametrize("said", ["{", "[]", '{"arms": [1]}'])

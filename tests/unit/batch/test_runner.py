@@ -14,12 +14,15 @@ from typing import Any
 import pytest
 
 from orchestrator.asks import Ask
-from orchestrator.batch import runner, schedule
+from orchestrator.batch import asking, runner, schedule
+from orchestrator.batch.asking import Asker
+from orchestrator.batch.feed import Done, Feed
 from orchestrator.batch.folder import Folder, Unwritable
 from orchestrator.batch.items import survey
 from orchestrator.batch.lines import Came
 from orchestrator.batch.planning import NoPrice, Plan, Wanted, plan_of
 from orchestrator.batch.runner import Runner
+from orchestrator.batch.schedule import Purse, Schedule
 from orchestrator.batch.spec import load_spec
 from orchestrator.batch.tally import Progress
 from orchestrator.errors import CallFailed, OrchestratorError
@@ -124,7 +127,7 @@ async def test_the_window_is_kept_full(tmp_path: Path) -> None:
 async def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """Told to stop, it lets what is in flight come to its end, and begins nothing more."""
     run = Run(tmp_path, right, latency_s=0.05, concurrency=5)
-    asyncio.get_running_loop().call_later(0.12, run.runner.stop)
+    asyncio.get_running_loop().call_later(0.12, run.runner.asker.stop)
     first = await run.go()
     assert 0 < len(first) < 40
     assert (len(first), 0) == (len(run.window.asks), len(run.window.stopped))
@@ -137,9 +140,9 @@ async def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 async def test_what_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is cancelled, and left to the next run."""
-    monkeypatch.setattr(runner, "STOP_S", 0.1)
+    monkeypatch.setattr(asking, "STOP_S", 0.1)
     run = Run(tmp_path, lambda _, number: 60.0 if number == 3 else answer(), concurrency=40)
-    asyncio.get_running_loop().call_later(0.1, run.runner.stop)
+    asyncio.get_running_loop().call_later(0.1, run.runner.asker.stop)
     lines = await run.go()
     assert (39, [3]) == (len(lines), run.window.stopped)
 
@@ -147,7 +150,7 @@ async def test_what_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pyte
 async def test_failures_of_the_moment_are_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others are written down as what they are; and so is one of the moment that lasts too long."""
     monkeypatch.setattr(schedule, "WAIT_S", (0.01, 0.02))
-    monkeypatch.setattr(runner, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(asking, "PATIENCE_S", 0.2)
 
     def moody(_: Ask, number: int) -> Came:
         if number == 0:
@@ -169,13 +172,13 @@ async def test_failures_of_the_moment_are_asked_again(tmp_path: Path, monkeypatc
 async def test_an_outage_is_sat_out_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then it is a failure; who told it to stop meanwhile leaves it to the next run."""
     monkeypatch.setattr(schedule, "WAIT_S", (0.02, 0.05))
-    monkeypatch.setattr(runner, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(asking, "PATIENCE_S", 1.0)
     run = Run(tmp_path, lambda _, __: answer(K.BREAKER_OPEN), concurrency=40)
     lines = await run.go()
     assert {"breaker_open"} == {line["outcome"] for line in lines}
     assert min(line["asks"] for line in lines) > 1
     other = Run(tmp_path, lambda _, __: answer(K.BREAKER_OPEN), concurrency=40, output="other")
-    asyncio.get_running_loop().call_later(0.1, other.runner.stop)
+    asyncio.get_running_loop().call_later(0.1, other.runner.asker.stop)
     assert [] == await other.go()
 
 
@@ -227,28 +230,28 @@ async def test_a_judge_is_asked_through_the_same_window(tmp_path: Path, monkeypa
 
 async def test_who_waits_for_a_judge_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the next run, where this one is told to stop."""
-    monkeypatch.setattr(runner, "STOP_S", 0.1)
+    monkeypatch.setattr(asking, "STOP_S", 0.1)
     score = {"match": "judge", "judge": "sim/judge"}
     run = Run(
         tmp_path, lambda ask, _: 60.0 if ask.selector == "sim/judge" else answer("42"), concurrency=6, score=score
     )
-    asyncio.get_running_loop().call_later(0.1, run.runner.stop)
+    asyncio.get_running_loop().call_later(0.1, run.runner.asker.stop)
     assert [] == await run.go()
     assert run.window.stopped
 
 
 async def test_a_judges_late_answer_concerns_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waited for it has been told to stop."""
-    monkeypatch.setattr(runner, "STOP_S", 0.3)
+    monkeypatch.setattr(asking, "STOP_S", 0.3)
     score = {"match": "judge", "judge": "sim/judge"}
     run = Run(
         tmp_path, lambda ask, _: 0.05 if ask.selector == "sim/judge" else answer("42"), concurrency=4, score=score
     )
 
     def leave() -> None:
-        for task in run.runner._judging:
+        for task in run.runner.asker._judging:
             task.cancel()
-        run.runner.stop()
+        run.runner.asker.stop()
 
     asyncio.get_running_loop().call_later(0.03, leave)
     assert len(await run.go()) < 40
@@ -284,5 +287,26 @@ async def test_lines_are_durable_in_groups(tmp_path: Path, monkeypatch: pytest.M
     while run.plan.tally.done < 25:
         await asyncio.sleep(0.01)
     assert 25 == len(run.lines())
-    run.runner.stop()
+    run.runner.asker.stop()
     await task
+
+
+async def test_who_has_more_wakes_who_asks(tmp_path: Path) -> None:
+    """A schedule that is fed has nothing for a while: it is asked again when it is told to."""
+    spec = load_spec(write_spec(tmp_path, concurrency=2))
+    gone: list[Done] = []
+    feed = Feed(spec, lambda _: 0.0, gone.append)
+    asker: Asker[int] = Asker(
+        Schedule(feed.arms(), 2, Purse(None)), Scripted(right), feed.write, concurrency=2, began_at=time.time()
+    )
+    asking_on = asyncio.ensure_future(asker.ask())
+    for count in (3, 2):
+        await asyncio.sleep(0)
+        feed.add((f"{count}-{at}", b'{"id": "%d-%d", "prompt": "x"}' % (count, at)) for at in range(count))
+        asker.wake()
+        async with asyncio.timeout(10):
+            while len(gone) < count:
+                await asyncio.sleep(0.001)
+        gone.clear()
+    asker.stop()
+    await asyncio.wait_for(asking_on, 10)

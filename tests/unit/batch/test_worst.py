@@ -57,8 +57,9 @@ def test_what_was_asked(tmp_path: Path) -> None:
     ]
     path.write_text("".join(json.dumps(one) + "\n" for one in lines) + "no JSON\n")
     asked = {"1": "How?", "2": "system: Be brief.\n\nuser: Why?", "3": "Why?", "4": "['a', 'b']"}
-    assert asked == questions_of(path, {"1", "2", "3", "4", "6"})
-    assert {} == questions_of(tmp_path / "none", {"1"})
+    assert asked == questions_of(str(path), {"1", "2", "3", "4", "6"})
+    assert {} == questions_of(str(path), {"nobody's"})
+    assert {} == questions_of(str(tmp_path / "none"), {"1"})
     assert {} == questions_of(None, {"1"})
 
 

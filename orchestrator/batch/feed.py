@@ -1,0 +1,120 @@
+"""The items of a worker: they come in blocks, go out as pairs to be asked, and leave again when all their arms are done.
+
+Items are begun in the order in which they came, whichever block they are of: while the slowest of one block are waited for,
+the window is filled from the next.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import orjson
+
+from orchestrator.batch.blocks import Chosen
+from orchestrator.batch.items import Item, Wrong, asked_of, item_of
+from orchestrator.batch.planning import NoPrice, Worst
+from orchestrator.batch.schedule import Pair
+from orchestrator.batch.spec import Spec
+from orchestrator.types import Json
+
+
+class Done(NamedTuple):
+    """An item that leaves."""
+
+    item: str
+    lines: bytes | None
+    """Those of its arms, as JSONL; None: it was not wanted, or given up."""
+
+
+class _Open:
+    """An item on its way."""
+
+    __slots__ = ("lines", "waits")
+
+    def __init__(self, waits: int) -> None:
+        self.waits = waits
+        self.lines: list[bytes] = []
+
+
+class Feed:
+    """See the module. `done` takes each item that came in, exactly once."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        worst: Worst,
+        done: Callable[[Done], None],
+        *,
+        chosen: Chosen | None = None,
+        had: Mapping[str, frozenset[str]] | None = None,
+    ) -> None:
+        self._spec = spec
+        self._worst = worst
+        self._done = done
+        self._chosen = chosen
+        self._had = had or {}
+        """The arms that an item has lines of already."""
+        self._open: dict[str, _Open] = {}
+        self._queues: dict[str, deque[Item]] = {arm: deque() for arm in spec.selectors()}
+        self._over = False
+
+    def arms(self) -> Mapping[str, Iterator[Pair | None]]:
+        """What a schedule takes from."""
+        return {arm: self._pairs(arm, selector) for arm, selector in self._spec.selectors().items()}
+
+    def _pairs(self, arm: str, selector: str | None) -> Iterator[Pair | None]:
+        queue = self._queues[arm]
+        while True:
+            if not queue:
+                yield None
+                continue
+            item = queue.popleft()
+            asked = asked_of(item, selector, self._spec.params)
+            worst_usd = self._worst(asked)
+            if worst_usd is None and self._spec.budget_usd is not None:
+                raise NoPrice.of(arm, asked)
+            yield Pair(item, arm, asked, worst_usd or 0.0)
+
+    def add(self, rows: Iterable[tuple[str, bytes]]) -> None:
+        """Items come in: their ids and lines."""
+        for name, content in rows:
+            if self._over or (self._chosen is not None and name not in self._chosen):
+                self._done(Done(name, None))
+                continue
+            had = self._had.get(name, frozenset())
+            wanted = [queue for arm, queue in self._queues.items() if arm not in had]
+            if not wanted:
+                self._done(Done(name, b""))
+                continue
+            try:
+                item = item_of(0, content)
+            except Wrong:
+                # It was looked at before, and has changed since: it is left to the next run, which says so.
+                self._done(Done(name, None))
+                continue
+            self._open[name] = _Open(len(wanted))
+            for queue in wanted:
+                queue.append(item)
+
+    def write(self, line: Json) -> None:
+        """A pair of its items is done."""
+        name = line["item"]
+        item = self._open.get(name)
+        if item is None:
+            return  # it was given up meanwhile
+        item.lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        item.waits -= 1
+        if not item.waits:
+            del self._open[name]
+            self._done(Done(name, b"".join(item.lines)))
+
+    def give_up(self) -> None:
+        """Whatever is here leaves, and whatever comes."""
+        self._over = True
+        for queue in self._queues.values():
+            queue.clear()
+        given_up, self._open = self._open, {}
+        for name in given_up:
+            self._done(Done(name, None))

@@ -1,0 +1,214 @@
+"""Results in parquet, as many workers write them: a file a block, in the folder `results` of a batch's folder.
+
+A row has the columns of a line of `results.jsonl` (`orchestrator.batch.lines`); what may be of any shape (an expected answer,
+a vote, tool calls, a response in OpenAI's shape) is JSON in it. A file counts once its block is done, which the file of the
+same name in `checkpoint` says: there, Ray Data keeps the ids of the items that it need not ask again. An item of which some
+arms are to be asked again has lines and no id there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from orchestrator.batch.folder import OK, BadFolder, Claim, Unwritable
+from orchestrator.batch.folder import RESULTS as LINES
+from orchestrator.files import replace
+from orchestrator.types import Json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RESULTS, FAILED, CHECKPOINT = "results", "failed", "checkpoint"
+"""Folders: lines that count; lines that were taken out to be asked again; ids of items that are done."""
+ID = "id"
+"""The column of `checkpoint`."""
+_JSON = frozenset({"expected", "consensus", "tool_calls", "response"})
+_MAYBE = frozenset({"finish_reason", "tool_calls", "charged_usd", "custom_id", "response"})
+"""What a line has only where there is something to say."""
+ROWS = 1024
+"""Rows that are read at a time."""
+
+
+def schema() -> pa.Schema:
+    """The columns."""
+    import pyarrow as pa
+
+    error = pa.struct([("code", pa.string()), ("message", pa.string())])
+    score = pa.struct(
+        [("correct", pa.bool_()), ("extracted", pa.string()), ("why", pa.string()), ("cost_usd", pa.float64())]
+    )
+    texts = ("item", "arm", "outcome", "text", "expected", "provider", "model", "winner", "consensus", "request_id")
+    numbers = ("cost_usd", "charged_usd", "latency_s", "waited_s", "at", "start_s")
+    counts = ("input_tokens", "output_tokens", "attempts", "asks")
+    return pa.schema(
+        [
+            *((name, pa.string()) for name in (*texts, "finish_reason", "tool_calls", "custom_id", "response")),
+            *((name, pa.float64()) for name in numbers),
+            *((name, pa.int64()) for name in counts),
+            ("cost_is_estimate", pa.bool_()),
+            ("error", error),
+            ("score", score),
+        ]
+    )
+
+
+def table_of(lines: Iterable[Json]) -> pa.Table:
+    """Lines of results as rows."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist([{**line, **_written(line)} for line in lines], schema=schema())
+
+
+def _written(line: Json) -> Json:
+    return {name: orjson.dumps(line[name]).decode() for name in _JSON if line.get(name) is not None}
+
+
+def _line(row: Json) -> Json:
+    for name in _JSON:
+        if row[name] is not None:
+            row[name] = orjson.loads(row[name])
+    return {name: value for name, value in row.items() if value is not None or name not in _MAYBE}
+
+
+def lines(folder: str | Path, name: str = RESULTS) -> Iterator[Json]:
+    """The lines of a folder, file by file."""
+    from pyarrow import parquet
+
+    for path in _files(Path(folder), name):
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS):
+                yield from map(_line, batch.to_pylist())
+
+
+def _files(folder: Path, name: str = RESULTS) -> list[Path]:
+    """Those that count."""
+    files = sorted((folder / name).glob("*.parquet"))
+    checkpoint = folder / CHECKPOINT
+    return [one for one in files if name != RESULTS or (checkpoint / one.name).exists()]
+
+
+@dataclass(slots=True)
+class Held:
+    """What a folder holds."""
+
+    had: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Items that are not done, and the arms that they have lines of."""
+    spent_usd: float = 0.0
+    """What a budget counts, lines that were asked again included."""
+
+
+class DataFolder(Claim):
+    """The folder of a batch whose results are parquet, held by this process from `open` to `close`."""
+
+    def _begin(self) -> None:
+        if os.path.exists(self._at(LINES)):
+            raise BadFolder(f"{self.path}: holds a {LINES}, of a run with one file of input: give another `output`")
+        for name in (RESULTS, CHECKPOINT):
+            os.makedirs(self._at(name), exist_ok=True)
+
+    def _forced(self, differs: Sequence[str]) -> bool:
+        # Items that are done are left out, whatever their arms; those of another input would count as this one's.
+        return [*differs] == ["params"]
+
+    def rows(self) -> Iterator[tuple[str, str, str, float | None, float]]:
+        """Item, arm, outcome, cost, and what a budget counts, of each line."""
+        return _rows(Path(self.path), RESULTS)
+
+    def held(self) -> Held:
+        """What is there."""
+        from pyarrow import parquet
+
+        held = Held(spent_usd=sum(row[4] for row in _rows(Path(self.path), FAILED)))
+        for path in _files(Path(self.path)):
+            table = parquet.read_table(path, columns=["item", "arm", "cost_usd", "charged_usd"])
+            held.spent_usd += sum(_spent(row) for row in table.select(["cost_usd", "charged_usd"]).to_pylist())
+            done = set(parquet.read_table(Path(self.path) / CHECKPOINT / path.name)[ID].to_pylist())
+            for item, arm in zip(table["item"].to_pylist(), table["arm"].to_pylist(), strict=True):
+                if item not in done:
+                    held.had[item] = held.had.get(item, frozenset()) | {arm}
+        done_elsewhere = self._done(held.had)
+        held.had = {item: arms for item, arms in held.had.items() if item not in done_elsewhere}
+        return held
+
+    def _done(self, items: Mapping[str, Any]) -> set[str]:
+        """Those of some items that are done: asked again since, in another file."""
+        from pyarrow import parquet
+
+        if not items:
+            return set()
+        done: set[str] = set()
+        for path in (Path(self.path) / CHECKPOINT / one.name for one in _files(Path(self.path))):
+            done.update(item for item in parquet.read_table(path)[ID].to_pylist() if item in items)
+        return done
+
+    def take_failed(self) -> int:
+        """Moves lines that are no answers from the results to the folder of those that failed, and has their items asked
+        again; how many. Raises Unwritable.
+
+        Killed in between, it leaves a file whose items are not done and whose failures stand: another run writes them down
+        as they are, and they can be asked again once more.
+        """
+        try:
+            return sum(self._take_failed(path) for path in _files(Path(self.path)))
+        except OSError as error:
+            raise Unwritable(f"{self.path} cannot be written: {error.strerror or error}") from None
+
+    def _take_failed(self, path: Path) -> int:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        from pyarrow import parquet
+
+        table = parquet.read_table(path)
+        ok = pc.equal(table["outcome"], OK)
+        failed = table.filter(pc.invert(ok))
+        if not failed.num_rows:
+            return 0
+        aside = Path(self.path) / FAILED / path.name
+        aside.parent.mkdir(exist_ok=True)
+        if aside.exists():
+            before = parquet.read_table(aside)
+            new = pc.invert(pc.is_in(failed["request_id"], before["request_id"].combine_chunks()))
+            failed = pa.concat_tables([before, failed.filter(new)])
+        _replace(aside, failed)
+        done = Path(self.path) / CHECKPOINT / path.name
+        ids = parquet.read_table(done)
+        again = pc.is_in(ids[ID], failed["item"].combine_chunks())
+        _replace(done, ids.filter(pc.invert(again)))
+        _replace(path, table.filter(ok))
+        return int(table.num_rows - pc.sum(ok).as_py())
+
+
+def _rows(folder: Path, name: str) -> Iterator[tuple[str, str, str, float | None, float]]:
+    from pyarrow import parquet
+
+    columns = ["item", "arm", "outcome", "cost_usd", "charged_usd"]
+    for path in _files(folder, name):
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS, columns=columns):
+                for row in batch.to_pylist():
+                    yield row["item"], row["arm"], row["outcome"], row["cost_usd"], _spent(row)
+
+
+def _spent(row: Json) -> float:
+    cost = row["cost_usd"]
+    return float(row["charged_usd"] or 0.0) if cost is None else float(cost)
+
+
+def _replace(path: Path, table: pa.Table) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table, sink)
+    replace(path, sink.getvalue().to_pybytes())
+
+
+def expand(blocks: Sequence[bytes]) -> pa.Table:
+    """What workers have of items (`orchestrator.batch.feed.Done.lines`), as rows."""
+    return table_of(orjson.loads(line) for lines in blocks for line in lines.splitlines())
