@@ -1,0 +1,148 @@
+"""A Ray cluster of several hosts (`tests.hosts`), each begun by `ray start` as on machines of their own, and the application
+on it by `serve run`: a coordinator and an HAProxy on each.
+
+The hosts share this machine's files, so each has a folder of its own for Ray's and HAProxy's; what else they need to know is
+in the environment, as on a real cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+import httpx
+
+from actors.launch import flags
+from actors.pool import RELAY_HOST
+from tests.hosts import Host
+
+GCS_PORT, HTTP_PORT = 6379, 8000
+BIN = Path(sys.executable).parent
+READY_S = 150.0
+
+
+class Relayed(NamedTuple):
+    """A connection over which a coordinator reads from a pool: its session, or a stream."""
+
+    coordinator: Host
+    pool: Host
+
+
+class Hosted:
+    """The running cluster; the first host is its head. `environment` is of whoever speaks with it."""
+
+    def __init__(self, hosts: Sequence[Host], **flags: str) -> None:
+        self.hosts = list(hosts)
+        self.head = hosts[0]
+        self.folder = tempfile.mkdtemp(prefix="orch-", dir="/tmp")
+        self.address = f"{self.head.address}:{GCS_PORT}"
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        self._environments = {host.name: self._environment(at, token | flags) for at, host in enumerate(hosts)}
+
+    def _environment(self, at: int, own: dict[str, str]) -> dict[str, str]:
+        folder = f"{self.folder}/{at}"
+        os.makedirs(folder)
+        env = {**os.environ, **flags(folder, os.path.basename(self.folder)), **own, "RAY_TMPDIR": folder}
+        del env[RELAY_HOST]  # pools listen where other hosts reach them
+        env.pop("RAY_ADDRESS", None)
+        return env
+
+    def environment(self, host: Host) -> dict[str, str]:
+        """Of a process on a host that is to find the cluster."""
+        return {**self._environments[host.name], "RAY_ADDRESS": self.address}
+
+    def begin(self) -> None:
+        """`ray start` on each host."""
+        self._ray_start(self.head, "--head", f"--port={GCS_PORT}", "--include-dashboard=false")
+        for host in self.hosts[1:]:
+            self._ray_start(host, f"--address={self.address}")
+
+    def _ray_start(self, host: Host, *arguments: str) -> None:
+        own = [f"--node-ip-address={host.address}", "--num-cpus=4", "--object-store-memory=80000000"]
+        command = [str(BIN / "ray"), "start", *arguments, *own, "--disable-usage-stats"]
+        done(host.run(command, self._environments[host.name], timeout_s=100))
+
+    def serve(self, config: Path, replicas: int) -> None:
+        """`serve run` of the application, on the head."""
+        application = {
+            "name": "orchestrator",
+            "route_prefix": "/",
+            "import_path": "actors.app:build",
+            "args": {"config": str(config), "replicas": replicas, "keyless": "anybody"},
+        }
+        http = {"host": "0.0.0.0", "port": HTTP_PORT}  # noqa: S104 - the host's own network
+        file = Path(self.folder) / "serve.yaml"
+        file.write_text(json.dumps({"proxy_location": "EveryNode", "http_options": http, "applications": [application]}))
+        command = [str(BIN / "serve"), "run", "--non-blocking", str(file)]
+        done(self.head.run(command, self.environment(self.head), timeout_s=100))
+
+    def root(self, host: Host) -> str:
+        """Where a host's own HAProxy is asked."""
+        return f"http://{host.address}:{HTTP_PORT}"
+
+    def ask(self, caller: Host, asking: Callable[[], Awaitable[Any]]) -> Any:
+        """What comes of asking from a host."""
+        return caller.call(lambda: anyio.run(asking))
+
+    async def ready(self, *hosts: Host) -> None:
+        """Returns once all pools can be reached through each host's port. To be awaited on a host."""
+        deadline_s = time.monotonic() + READY_S
+        async with httpx.AsyncClient(timeout=10) as http:
+            for host in hosts:
+                said = "nothing"
+                while said != "200":
+                    assert time.monotonic() < deadline_s, f"{host.name} said {said}"
+                    try:
+                        answer = await http.get(f"{self.root(host)}/ready")
+                        said = str(answer.status_code) if answer.is_success else answer.text
+                    except httpx.HTTPError as error:
+                        said = repr(error)
+                    await anyio.sleep(0.2)
+
+    def batch(self, host: Host, spec: Path) -> subprocess.Popen[str]:
+        """A batch whose driver is on a host."""
+        command = [sys.executable, "-m", "actors.batch", str(spec), "--connect", self.address]
+        env = self.environment(host)
+        return host.start(command, env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def relayed(self) -> list[Relayed]:
+        """Each connection that a coordinator has with a pool, by where the two are."""
+        pools = {
+            (listening.laddr.ip, listening.laddr.port): host
+            for host in self.hosts
+            for pool in host.processes("ray::Pool")
+            for listening in pool.net_connections("tcp")
+            if listening.status == "LISTEN" and listening.laddr.ip == host.address
+        }
+        return [
+            Relayed(host, pools[tuple(connection.raddr)])
+            for host in self.hosts
+            for coordinator in host.processes("ray::ServeReplica")
+            for connection in coordinator.net_connections("tcp")
+            if connection.status == "ESTABLISHED" and tuple(connection.raddr) in pools
+        ]
+
+    def lose(self, host: Host) -> None:
+        """A host whose power fails: its link is gone, and all that ran on it, and no connection was closed."""
+        host.cut()
+        host.kill()
+        self.hosts.remove(host)
+
+    def remove(self) -> None:
+        """What is left of it beside the hosts."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def done(ran: subprocess.CompletedProcess[str]) -> None:
+    """It has ended well."""
+    assert ran.returncode == 0, f"{ran.args}: {ran.stdout}\n{ran.stderr}"
