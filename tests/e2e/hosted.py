@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,22 +33,22 @@ READY_S = 150.0
 
 
 class Relayed(NamedTuple):
-    """A connection over which a coordinator reads from a pool: its session, or a stream."""
+    """What a connection leads from and to."""
 
     coordinator: Host
     pool: Host
 
 
 class Hosted:
-    """The running cluster; the first host is its head. `environment` is of whoever speaks with it."""
+    """The running cluster; the first host is its head."""
 
-    def __init__(self, hosts: Sequence[Host], **flags: str) -> None:
+    def __init__(self, hosts: Sequence[Host], own: Mapping[str, str]) -> None:
         self.hosts = list(hosts)
         self.head = hosts[0]
         self.folder = tempfile.mkdtemp(prefix="orch-", dir="/tmp")
         self.address = f"{self.head.address}:{GCS_PORT}"
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        self._environments = {host.name: self._environment(at, token | flags) for at, host in enumerate(hosts)}
+        self._environments = {host.name: self._environment(at, {**token, **own}) for at, host in enumerate(hosts)}
 
     def _environment(self, at: int, own: dict[str, str]) -> dict[str, str]:
         folder = f"{self.folder}/{at}"
@@ -80,9 +81,11 @@ class Hosted:
             "import_path": "actors.app:build",
             "args": {"config": str(config), "replicas": replicas, "keyless": "anybody"},
         }
-        http = {"host": "0.0.0.0", "port": HTTP_PORT}  # noqa: S104 - the host's own network
+        http = {"host": "0.0.0.0", "port": HTTP_PORT}
         file = Path(self.folder) / "serve.yaml"
-        file.write_text(json.dumps({"proxy_location": "EveryNode", "http_options": http, "applications": [application]}))
+        file.write_text(
+            json.dumps({"proxy_location": "EveryNode", "http_options": http, "applications": [application]})
+        )
         command = [str(BIN / "serve"), "run", "--non-blocking", str(file)]
         done(self.head.run(command, self.environment(self.head), timeout_s=100))
 
@@ -115,22 +118,11 @@ class Hosted:
         env = self.environment(host)
         return host.start(command, env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
-    def relayed(self) -> list[Relayed]:
-        """Each connection that a coordinator has with a pool, by where the two are."""
-        pools = {
-            (listening.laddr.ip, listening.laddr.port): host
-            for host in self.hosts
-            for pool in host.processes("ray::Pool")
-            for listening in pool.net_connections("tcp")
-            if listening.status == "LISTEN" and listening.laddr.ip == host.address
-        }
-        return [
-            Relayed(host, pools[tuple(connection.raddr)])
-            for host in self.hosts
-            for coordinator in host.processes("ray::ServeReplica")
-            for connection in coordinator.net_connections("tcp")
-            if connection.status == "ESTABLISHED" and tuple(connection.raddr) in pools
-        ]
+    def relayed(self) -> Counter[Relayed]:
+        """The connections that coordinators have with pools, by where the two are: sessions, and streams."""
+        pools = {local: host for host in self.hosts for local, _ in sockets(host, "LISTEN", "ray::Pool")}
+        found = [(host, peer) for host in self.hosts for _, peer in sockets(host, "ESTAB", "ray::ServeRepli")]
+        return Counter(Relayed(host, pools[peer]) for host, peer in found if peer in pools)
 
     def lose(self, host: Host) -> None:
         """A host whose power fails: its link is gone, and all that ran on it, and no connection was closed."""
@@ -141,6 +133,19 @@ class Hosted:
     def remove(self) -> None:
         """What is left of it beside the hosts."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def sockets(host: Host, state: str, name: str) -> list[tuple[str, str]]:
+    """The two ends of each socket on a host's own address that is in a state and held by a process so called (by its first
+    15 letters)."""
+    listed = host.run(["ss", "--tcp", "--all", "--numeric", "--processes", "--no-header"])
+    done(listed)
+    rows = [row.split(maxsplit=5) for row in listed.stdout.splitlines()]
+    return [
+        (local, peer)
+        for kind, _, _, local, peer, *holders in rows
+        if kind == state and local.startswith(f"{host.address}:") and f'"{name}"' in "".join(holders)
+    ]
 
 
 def done(ran: subprocess.CompletedProcess[str]) -> None:

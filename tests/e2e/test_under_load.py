@@ -114,7 +114,11 @@ async def test_a_coordinator_killed(served: Served, upstream: Upstream, http: ht
         for number in left:
             model = f"slow-0.05-{number}"
             # By the provider with the default timeouts: 64 callers on what is left of two cores may wait for longer than 1 s.
-            body = {"model": f"patient/{model}", "messages": [{"role": "user", "content": "hi"}], "stream": number % 2 == 0}
+            body = {
+                "model": f"patient/{model}",
+                "messages": [{"role": "user", "content": "hi"}],
+                "stream": number % 2 == 0,
+            }
             try:
                 answer = await http.post("/v1/chat/completions", json=body)
                 said, error, _ = read(answer.text, stream=number % 2 == 0 and answer.status_code == 200)
