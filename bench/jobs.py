@@ -79,7 +79,8 @@ class Jobs:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise AssertionError(f"no cluster: python -m bench.jobs ended with {self.process.wait(60)}")
+            self.process.communicate(timeout=60)
+            raise AssertionError(f"no cluster: python -m bench.jobs ended with {self.process.returncode}")
         said: dict[str, Any] = json.loads(line)
         self.dashboard: str = said["dashboard"]
         self.address: str = said["address"]

@@ -20,6 +20,7 @@ from tests.e2e.test_gsm8k import DATA, MODELS, NAMES, _rows
 
 ARMS = {model: f"{name}/{model}" for name, model in zip(NAMES, MODELS, strict=True)}
 TOTAL = 660 * len(ARMS)
+PRICE = {"input_per_mtok_usd": 0.15, "output_per_mtok_usd": 0.6}
 SHARES = (0.1, 0.5, 0.9)
 
 
@@ -28,7 +29,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     """A cluster with a job server and the application: six replaying pools, if there are recordings, and a simulated one."""
     config: dict[str, Any] = {
         "providers": {"sim": {"simulate": {"latency_s": {"median": 0.05, "p99": 0.2}, "tokens_per_s": 2000}}},
-        "pricing": {"overrides": {"p*/*": {"input_per_mtok_usd": 0.15, "output_per_mtok_usd": 0.6}}},
+        "pricing": {"overrides": {f"{name}/*": PRICE for name in NAMES}},
     }
     for name, (model, path) in zip(NAMES, MODELS.items(), strict=True):
         questions = str(DATA / "questions.jsonl")
