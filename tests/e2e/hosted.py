@@ -113,10 +113,10 @@ class Hosted:
                     await anyio.sleep(0.2)
 
     def batch(self, host: Host, spec: Path) -> subprocess.Popen[str]:
-        """A batch whose driver is on a host."""
+        """A batch whose driver is on a host; what it says is in `log`, beside the spec."""
         command = [sys.executable, "-m", "actors.batch", str(spec), "--connect", self.address]
-        env = self.environment(host)
-        return host.start(command, env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        with (spec.parent / "log").open("a") as log:
+            return host.start(command, self.environment(host), stdout=log, stderr=subprocess.STDOUT)
 
     def relayed(self) -> Counter[Relayed]:
         """The connections that coordinators have with pools, by where the two are: sessions, and streams."""

@@ -128,6 +128,11 @@ def results(spec: Path) -> list[bytes]:
     return file.read_bytes().split(b"\n")[:-1] if file.exists() else []
 
 
+def log(spec: Path) -> str:
+    """What a batch has said."""
+    return (spec.parent / "log").read_text()
+
+
 def assert_once(spec: Path) -> None:
     """Each pair has been answered, once."""
     rows = [json.loads(line) for line in results(spec)]
@@ -191,22 +196,18 @@ def test_a_node_that_is_lost(cluster: Cluster, tmp_path: Path) -> None:
             await asyncio.to_thread(hosted.lose, worker)
             return held, list(await asyncio.gather(*streams))
 
-    drivers = [hosted.batch(head, staying), hosted.batch(worker, moving)]
-    held, came = hosted.ask(cluster.caller, lose)
+    with hosted.batch(head, staying) as driver, hosted.batch(worker, moving) as lost_driver:
+        held, came = hosted.ask(cluster.caller, lose)
+        assert -9 == lost_driver.wait(10)
+        assert 0 == driver.wait(120), log(staying)
     assert 0 < held < len(came)
     assert held == came.count("whole"), came
     assert {"whole", "RemoteProtocolError"} == {*came}
-
-    said, _ = drivers[0].communicate(timeout=120)
-    assert 0 == drivers[0].returncode, said
     assert_once(staying)
-    drivers[1].communicate(timeout=10)
-    assert -9 == drivers[1].returncode
     durable = results(moving)
     assert 32 <= len(durable) < ITEMS * len(POOLS)
-    again = hosted.batch(head, moving)
-    said, _ = again.communicate(timeout=120)
-    assert 0 == again.returncode, said
+    with hosted.batch(head, moving) as driver:
+        assert 0 == driver.wait(120), log(moving)
     assert durable == results(moving)[: len(durable)]
     assert_once(moving)
 
