@@ -7,10 +7,12 @@ in the environment, as on a real cluster.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,10 @@ from tests.hosts import Host
 GCS_PORT, HTTP_PORT = 6379, 8000
 BIN = Path(sys.executable).parent
 READY_S = 150.0
+REPLICA_PORTS = range(30_000, 31_001)
+"""Where Serve's replicas listen; an HAProxy also knows a proxy of Serve's own, for when there are none."""
+UP = "2"
+"""HAProxy's word for a server that runs: `srv_op_state`."""
 
 
 class Relayed(NamedTuple):
@@ -98,7 +104,8 @@ class Hosted:
         return caller.call(lambda: anyio.run(asking))
 
     async def ready(self, *hosts: Host) -> None:
-        """Returns once all pools can be reached through each host's port. To be awaited on a host."""
+        """Returns once all pools can be reached through each host's port, whose HAProxy knows all coordinators. To be awaited
+        on a host."""
         deadline_s = time.monotonic() + READY_S
         async with httpx.AsyncClient(timeout=10) as http:
             for host in hosts:
@@ -111,6 +118,22 @@ class Hosted:
                     except httpx.HTTPError as error:
                         said = repr(error)
                     await anyio.sleep(0.2)
+                # An HAProxy that answers may know one coordinator alone, and is replaced when it hears of another.
+                while self.known(host) < {one.address for one in self.hosts}:
+                    assert time.monotonic() < deadline_s, f"{host.name} knows of {self.known(host)}"
+                    await anyio.sleep(0.2)
+
+    def known(self, host: Host) -> set[str]:
+        """The addresses of those coordinators that a host's HAProxy sends requests to."""
+        found: set[str] = set()
+        for path in Path(self._environments[host.name]["RAY_TMPDIR"]).glob("*/a"):
+            with socket.socket(socket.AF_UNIX) as admin, contextlib.suppress(ConnectionError):
+                admin.connect(str(path))
+                admin.sendall(b"show servers state\n")
+                with admin.makefile() as said:
+                    rows = [row.split() for row in said if row[:1].isdecimal()]
+                found |= {row[4] for row in rows if len(row) > 18 and row[5] == UP and int(row[18]) in REPLICA_PORTS}
+        return found
 
     def batch(self, host: Host, spec: Path) -> subprocess.Popen[str]:
         """A batch whose driver is on a host; what it says is in `log`, beside the spec."""
