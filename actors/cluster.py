@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 import ray
 from ray.exceptions import RayError
 
+from actors.fresh import begin
 from actors.pool import RELAY_HOST
 from orchestrator.errors import NoApplication
 
@@ -61,13 +62,10 @@ class _Joined:
         # A process that ends without closing its models; Ray's own hook comes after this one.
         atexit.register(self._end)
         with _environment(_FLAGS):
-            ray.init(
-                address="local",
+            begin(
                 include_dashboard=False,
                 # Nothing here asks Ray for CPUs: gates bound the load. Ray only counts them.
                 num_cpus=max(4, os.cpu_count() or 1),
-                object_store_memory=200_000_000,
-                log_to_driver=False,
                 logging_level="error",
                 _temp_dir=f"{self._folder}/r",
             )

@@ -25,6 +25,7 @@ from types import FrameType
 from typing import Any, NamedTuple, TextIO
 
 from actors.edge import IMPORT_PATH
+from actors.fresh import begin
 from actors.terminal import Terminal
 from actors.watchdog import MARK, sweep
 from orchestrator.config.load import load
@@ -212,14 +213,11 @@ def _serve(
 
     from actors.app import NAME, build
 
-    ray.init(
-        address="local",
+    begin(
         include_dashboard=False,
         # Nothing here asks Ray for CPUs: gates bound the load. Ray only counts them.
         num_cpus=max(4, os.cpu_count() or 1),
         namespace="orchestrator",
-        object_store_memory=200_000_000,
-        log_to_driver=False,
         logging_level="warning",
         _temp_dir=f"{folder}/r",
     )

@@ -35,7 +35,7 @@ class Link:
         self.session = b""
         self.up = asyncio.Event()
         self.down: set[Callable[[], None]] = set()
-        """Called, each once, when the session ends: calls in flight put themselves here."""
+        """Called, each once, when the session ends: calls in flight and streams put themselves here."""
         self.problem = "its pool has not been reached yet"
         self._connect = connect
         self._address: Address | None = None
@@ -58,7 +58,10 @@ class Link:
     async def attach(self, ticketed: Ticketed) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection that carries the rest of a stream. Raises OSError."""
         assert self._address is not None
-        reader, writer = await asyncio.open_connection(self._address.host, self._address.port, limit=BUFFER_BYTES // 2)
+        async with asyncio.timeout(DEAD_S):
+            reader, writer = await asyncio.open_connection(
+                self._address.host, self._address.port, limit=BUFFER_BYTES // 2
+            )
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
         writer.write(frame(Kind.TICKET, ticketed.ticket))
         return reader, writer
@@ -129,7 +132,10 @@ class Link:
 
 
 class RelayStream:
-    """A stream that is read from a pool's socket. Only FINISH is a clean end; an end without it is a cut."""
+    """A stream that is read from a pool's socket. Only FINISH is a clean end; an end without it is a cut.
+
+    It ends with its session at the latest: a node that dies closes no connection, and nothing would come for ever.
+    """
 
     def __init__(self, link: Link, session: bytes, call: int, ticketed: Ticketed) -> None:
         self.opened: Opened = ticketed.opened
@@ -141,6 +147,8 @@ class RelayStream:
         self._first: list[Piece] | None = ticketed.pieces
         self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._ended = not ticketed.ticket
+        if not self._ended:
+            link.down.add(self._abort)
 
     async def read(self) -> list[Piece]:
         """See `orchestrator.drive.Stream.read`."""
@@ -151,10 +159,11 @@ class RelayStream:
                 try:
                     self._connection = await self._link.attach(self._ticketed)
                 except OSError as error:
-                    return [*first, self._cut(f"its pool could not be reached: {error}")]
+                    reason = str(error) or f"no answer for {DEAD_S:g} s"
+                    return [*first, self._cut(f"its pool could not be reached: {reason}")]
             return first
         assert self._connection is not None
-        reader, writer = self._connection
+        reader, _ = self._connection
         while True:
             try:
                 data = await reader.read(READ_BYTES)
@@ -165,14 +174,11 @@ class RelayStream:
                 return [self._cut("the connection with its pool ended")]
             if pieces:
                 if not isinstance(pieces[-1], Chunk):
-                    self._ended = True
-                    writer.transport.abort()
+                    self._end()
                 return pieces
 
     def _cut(self, why: str) -> Failure:
-        self._ended = True
-        if self._connection is not None:
-            self._connection[1].transport.abort()
+        self._end()
         return Failure(FailureKind.CUT, f"the stream of {self._link.provider} was cut: {why}")
 
     async def aclose(self) -> None:
@@ -181,11 +187,18 @@ class RelayStream:
 
     def close(self) -> None:
         """The same, at once."""
+        if self._connection is None and not self._ended:
+            self._link.cancel(self._session, self._call)
+        self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._link.down.discard(self._abort)
+        self._abort()
+
+    def _abort(self) -> None:
         if self._connection is not None:
             self._connection[1].transport.abort()
-        elif not self._ended:
-            self._link.cancel(self._session, self._call)
-        self._ended = True
 
 
 def _piece(kind: int, payload: bytes) -> Piece:

@@ -172,7 +172,7 @@ class Pool:
     async def stats(self) -> Json:
         """What /admin/pools shows of this pool."""
         stats: Json = {} if self._endpoint is None else self._endpoint.stats()
-        return {**stats, "sessions": self._relay.sessions, "pid": os.getpid()}
+        return {**stats, "sessions": self._relay.sessions, "node": ray.util.get_node_ip_address(), "pid": os.getpid()}
 
     async def models(self) -> tuple[str, ...]:
         """The models that the provider lists."""

@@ -1,34 +1,44 @@
-"""Hosts of their own on this machine: network namespaces on one link, each with an address and nothing else.
+"""Hosts of their own on this machine: namespaces of networks and processes on one link.
 
-What crosses a network is tested across one: ports of two hosts do not meet, loopback is each host's own, and a host can
-be cut off. Wants Linux, root and iproute2.
+What crosses a network is tested across one: ports of two hosts do not meet, loopback is each host's own, nobody sees the
+other's processes, and a host can be cut off, or die at once. They share this machine's files. Wants Linux, root, iproute2
+and util-linux.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import psutil
 import pytest
 
 _NUMBERS = itertools.count(1)
+_INIT = ("unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc", "bash", "-c", "echo up; read")
+"""A host's first process, with which all others end, and which itself ends with this one: whose pipe it reads from."""
+_NEWNET = 0x40000000
+
+T = TypeVar("T")
 
 
 def refused() -> str | None:
     """Why no hosts can be made here; None: they can be."""
-    if shutil.which("ip") is None:
-        return "iproute2 is not installed"
+    if missing := [name for name in ("ip", "unshare", "nsenter", "bash") if shutil.which(name) is None]:
+        return f"{', '.join(missing)} (iproute2, util-linux) not installed"
     if os.geteuid() != 0:
-        return "network namespaces want root"
-    made = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False)
-    return None if made.returncode == 0 else f"network namespaces cannot be made: {made.stderr.decode().strip()}"
+        return "namespaces want root"
+    made = subprocess.run(
+        ["unshare", "--net", "--pid", "--mount", "--fork", "--mount-proc", "true"], capture_output=True, check=False
+    )
+    return None if made.returncode == 0 else f"namespaces cannot be made: {made.stderr.decode().strip()}"
 
 
 def need_hosts() -> None:
@@ -44,20 +54,32 @@ def _ip(*arguments: str) -> None:
 
 
 class Host:
-    """A host: whatever is started on it sees its loopback, its link, and no other network."""
+    """A host: whatever is started on it sees its loopback, its link, its processes, and no others."""
 
     def __init__(self, name: str, address: str) -> None:
         self.name = name
         self.address = address
+        self._booted: subprocess.Popen[str] | None = None
+        self._init = 0
+
+    def boot(self) -> None:
+        """From then on things can be started on it."""
+        self._booted = subprocess.Popen(
+            ["ip", "netns", "exec", self.name, *_INIT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._booted.stdout is not None
+        assert self._booted.stdout.readline() == "up\n"
+        self._init = psutil.Process(self._booted.pid).children()[0].pid
 
     def command(self, command: Sequence[str]) -> list[str]:
         """The command as this machine starts it on the host."""
-        return ["ip", "netns", "exec", self.name, *command]
+        return ["nsenter", "--target", str(self._init), "--net", "--pid", "--mount", *command]
 
     def start(
         self, command: Sequence[str], env: Mapping[str, str] | None = None, **options: Any
     ) -> subprocess.Popen[str]:
-        """Starts a process on it; what it leaves behind ends with the hosts."""
+        """Starts a process on it, which ends with the host at the latest. Signals reach whoever waits for it here, not
+        itself: `processes` has it."""
         return subprocess.Popen(self.command(command), env=env, text=True, **options)
 
     def run(
@@ -68,15 +90,30 @@ class Host:
             self.command(command), env=env, capture_output=True, text=True, timeout=timeout_s, check=False
         )
 
-    def processes(self) -> list[psutil.Process]:
-        """What runs on it."""
+    def call(self, function: Callable[[], T]) -> T:
+        """What a function gives in a thread of its own whose sockets are the host's."""
+
+        def there() -> T:
+            with open(f"/var/run/netns/{self.name}", "rb") as namespace:
+                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _NEWNET) != 0:
+                    raise OSError(ctypes.get_errno(), f"{self.name} cannot be entered")
+            return function()
+
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(there).result()
+
+    def processes(self, title: str = "") -> list[psutil.Process]:
+        """What runs on it, by this machine's numbers; those whose command holds `title`."""
         listed = subprocess.run(
             ["ip", "netns", "pids", self.name], capture_output=True, text=True, timeout=20, check=False
         )
+        own = {self._init, None if self._booted is None else self._booted.pid}
         found = []
-        for pid in listed.stdout.split():
+        for pid in {int(pid) for pid in listed.stdout.split()} - own:
             with contextlib.suppress(psutil.Error):
-                found.append(psutil.Process(int(pid)))
+                process = psutil.Process(pid)
+                if title in " ".join(process.cmdline()):
+                    found.append(process)
         return found
 
     def cut(self) -> None:
@@ -84,10 +121,12 @@ class Host:
         _ip("-n", self.name, "link", "set", "eth0", "down")
 
     def kill(self) -> None:
-        """kill -9 of all that runs on it."""
-        for process in self.processes():
+        """kill -9 of all that runs on it, at once; nothing can be started on it any more."""
+        if self._booted is not None:
+            booted, self._booted = self._booted, None
             with contextlib.suppress(psutil.Error):
-                process.kill()
+                psutil.Process(self._init).kill()
+            booted.communicate()
 
 
 class Hosts:
@@ -112,6 +151,7 @@ class Hosts:
                 _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", "eth0")
                 for device in ("lo", "eth0"):
                     _ip("-n", host.name, "link", "set", device, "up")
+                host.boot()
         except BaseException:
             self.__exit__()
             raise

@@ -21,10 +21,9 @@ def cluster() -> Iterator[Any]:
         warnings.simplefilter("ignore")  # Ray's own, at import and start
         import ray
 
-        ray.init(
-            address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, namespace="test",
-            object_store_memory=100_000_000, _temp_dir=folder,
-        )  # fmt: skip
+        from actors.fresh import begin
+
+        begin(num_cpus=4, include_dashboard=False, namespace="test", _temp_dir=folder)
     yield ray
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from bench.faults import read
@@ -37,6 +39,17 @@ def test_a_sudden_end_leaves_nothing(served: Served, twice: bool) -> None:
         time.sleep(0.5)
     assert second.left() == []
     assert f"port {served.port}" in served.left()
+
+
+def test_another_cluster_is_left_the_port_for_its_jobs(served: Served) -> None:
+    """52365 is where the agent of whatever other cluster is on the machine takes jobs: nothing here listens there."""
+    listening = set()
+    for process in served.processes(""):
+        with contextlib.suppress(psutil.Error):
+            found = process.net_connections("tcp")
+            listening |= {one.laddr.port for one in found if one.status == psutil.CONN_LISTEN}
+    assert served.port in listening
+    assert 52365 not in listening
 
 
 def test_what_is_in_flight_is_answered_before_the_end() -> None:

@@ -36,7 +36,8 @@ def main(config: str) -> None:
     cluster: Any = Cluster()
     try:
         options = {"object_store_memory": 80_000_000, "include_dashboard": False}
-        cluster.add_node(num_cpus=4, temp_dir=f"{folder}/r", gcs_server_port=free_port(), **options)
+        own = {"temp_dir": f"{folder}/r", "gcs_server_port": free_port(), "dashboard_agent_listen_port": 0}
+        cluster.add_node(num_cpus=4, **own, **options)
         second = cluster.add_node(num_cpus=4, **options)
         ray.init(address=cluster.address, namespace="orchestrator", log_to_driver=False, logging_level="warning")
         port = free_port()
