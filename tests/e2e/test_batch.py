@@ -18,6 +18,8 @@ from bench.jobs import Jobs
 from tests.e2e.test_consensus import RECORDED, right
 from tests.e2e.test_gsm8k import DATA, MODELS, _rows
 
+pytestmark = pytest.mark.timed
+
 PROVIDERS = {"left": sorted(MODELS)[::2], "right": sorted(MODELS)[1::2]}
 ARMS = {model: f"{name}/{model}" for name, models in PROVIDERS.items() for model in models}
 TOTAL = 660 * len(ARMS)

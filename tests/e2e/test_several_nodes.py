@@ -23,6 +23,8 @@ from tests.e2e.hosted import Hosted, Relayed
 from tests.e2e.test_under_load import TEXT, gauges, load, settled
 from tests.hosts import Host, Hosts, need_hosts
 
+pytestmark = pytest.mark.timed
+
 CONFIG = """
 providers:
   one: &sim {simulate: {latency_s: {median: 0.05, p99: 0.2}, tokens_per_s: 500}}
