@@ -12,7 +12,7 @@ import pytest
 from orchestrator.accounting import Lasting
 from orchestrator.asks import Reloaded
 from orchestrator.config.load import load_mapping
-from orchestrator.config.settings import Config
+from orchestrator.config.settings import Config, Latency, Simulate
 from orchestrator.coordinator import Coordinator
 from orchestrator.counters import Counters
 from orchestrator.inprocess import LocalPools
@@ -22,6 +22,7 @@ from orchestrator.ledger.bookkeeper import LocalDesk
 from orchestrator.ledger.keeping import Keeping
 from orchestrator.limits.limiter import Here, Limiter
 from orchestrator.local import Local
+from orchestrator.simulate.server import Server, start
 from orchestrator.types import Json
 from orchestrator.wire.access import Access
 from orchestrator.wire.app import App
@@ -107,6 +108,14 @@ Serve = Callable[[Mapping[str, Any]], Awaitable[Stack]]
 async def upstream() -> AsyncIterator[Upstream]:
     server = Upstream()
     await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Server]:
+    """A quick simulated provider."""
+    server = await start(Simulate(Latency(0.01, 0.02), tokens_per_s=1000), name="sim")
     yield server
     await server.stop()
 

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
 
-from orchestrator.config.settings import Latency, Simulate
-from orchestrator.simulate.server import Server, start
+from orchestrator.simulate.server import Server
 from tests.wire.conftest import Serve, Stack
 
 TAKES = "latency-0.4+rate-0"
-
-
-@pytest.fixture
-async def sim() -> AsyncIterator[Server]:
-    server = await start(Simulate(Latency(0.01, 0.02), tokens_per_s=1000), name="sim")
-    yield server
-    await server.stop()
 
 
 @pytest.fixture

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from orchestrator.config.settings import Latency, Simulate
-from orchestrator.simulate.server import Server, start
+from orchestrator.simulate.server import Server
 from tests.wire.conftest import Serve, Stack
 
 HI = [{"role": "user", "content": "hi"}]
 QUICK, LATER, STUCK = "latency-0.01+rate-0", "latency-0.1+rate-0", "latency-20+rate-0"
-
-
-@pytest.fixture
-async def sim() -> AsyncIterator[Server]:
-    server = await start(Simulate(Latency(0.01, 0.02), tokens_per_s=1000), name="sim")
-    yield server
-    await server.stop()
 
 
 @pytest.fixture
