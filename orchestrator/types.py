@@ -45,6 +45,8 @@ class Request(NamedTuple):
     """What is asked for; `body` is OpenAI's shape of it."""
     needs: tuple[str, ...] = ()
     """What a model has to be able to do for it, by the names of its options: `tools`, `images`, `json_schema`."""
+    waits: bool = True
+    """Whether it waits for a model that has to be started first: not where another is asked next."""
 
 
 class Usage(NamedTuple):
@@ -106,6 +108,8 @@ class FailureKind(Enum):
     BREAKER_OPEN = "breaker_open"
     PAUSED = "paused"
     OVER_BUDGET = "retry_budget_exhausted"
+    STARTING = "model_starting"
+    DOWN = "model_down"
     POOL_LOST = "pool_lost"
     DRAINING = "draining"
     CANCELLED = "cancelled"
@@ -147,6 +151,9 @@ _TRAITS: dict[FailureKind, Traits] = {
     FailureKind.BREAKER_OPEN: Traits(False, True, False),
     FailureKind.PAUSED: Traits(False, True, False),
     FailureKind.OVER_BUDGET: Traits(False, True, False),
+    # A local model that is being started, and one that does not come up.
+    FailureKind.STARTING: Traits(False, True, False),
+    FailureKind.DOWN: Traits(False, True, False),
     # The pool's actor died: its restart may be asked again, and it says nothing about the provider.
     FailureKind.POOL_LOST: Traits(True, True, False),
     FailureKind.DRAINING: Traits(False, True, False),

@@ -37,10 +37,11 @@ def ladder(
     although they forbid it. Guaranteed: each rung is asked at most once, save that a rung whose pool was lost is asked once
     more when nothing else is left, and that one which was stopped may be asked to go on with a stream; after a failure that
     forbids others (a malformed request), nothing new is started, and what is in flight may still answer; once a call is
-    committed, no other is started until it is cut.
+    committed, no other is started until it is cut; a rung that is asked while others wait for their turn does not wait for
+    its model to be started (`Request.waits`), unless time brings them their turn.
     """
     rungs = range(len(names)) if order is None else order
-    return _Ladder(names, rungs, request, resume, around).run(stagger_s, may_hedge)
+    return _Ladder(names, rungs, request, resume, around, patient=stagger_s < inf).run(stagger_s, may_hedge)
 
 
 class _Ladder:
@@ -51,7 +52,10 @@ class _Ladder:
         request: Request,
         resume: bool,
         around: frozenset[FailureKind],
+        *,
+        patient: bool,
     ) -> None:
+        self._patient = patient
         self._names = names
         self._request = request
         self._resume = resume
@@ -65,7 +69,8 @@ class _Ladder:
 
     def _begin(self, *, extra: bool = False) -> Call:
         rung = self._waiting.pop(0)
-        call = Call(self._asked, rung, self._request, extra)
+        request = self._request if self._patient or not self._waiting else self._request._replace(waits=False)
+        call = Call(self._asked, rung, request, extra)
         self._asked += 1
         self._running[call.id] = rung
         return call
