@@ -6,7 +6,7 @@ CONFIG ?= configs/default.yaml
 PORT ?= 8000
 TESTS ?= tests
 
-.PHONY: serve test check bench books faults tails votes soak batch build clean
+.PHONY: serve test test-vllm check bench books faults tails votes soak batch build clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0])'
@@ -23,6 +23,15 @@ serve: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(TESTS)
+
+# vLLM itself behind the endpoint: on the CPU, by a build that is installed beside ours; or by an interpreter that has it,
+# `make test-vllm VLLM_PYTHON=/opt/vllm/bin/python VLLM_GPUS=1`.
+test-vllm: $(VENV)/installed-test
+ifndef VLLM_PYTHON
+	$(BIN)/python -m tests.vllm.environment .venv-vllm
+endif
+	VLLM_PYTHON="$(or $(VLLM_PYTHON),$(CURDIR)/.venv-vllm/bin/python)" VLLM_GPUS="$(or $(VLLM_GPUS),0)" \
+		$(BIN)/python -m pytest tests/vllm
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
@@ -54,4 +63,4 @@ build: $(VENV)/installed-test
 	$(BIN)/python -m build --outdir dist .
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-vllm dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

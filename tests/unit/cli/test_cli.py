@@ -138,7 +138,8 @@ def test_check(run: Any, tmp_path: Path) -> None:
     bad.write_text("providers: {sim: {}}")
     (tmp_path / "notes.txt").write_text("{")
     said = f"{good}: providers sim; tiers none\nleft out: openai: NOT_SET_ANYWHERE is not set\n"
-    wrong = f"{bad}:1: providers.sim: needs exactly one of base_url, simulate, replay, or a known provider's preset\n"
+    kinds = "base_url, simulate, replay, vllm, command"
+    wrong = f"{bad}:1: providers.sim: needs exactly one of {kinds}, or a known provider's preset\n"
     assert (0, said, "") == run("check", str(good))
     assert (2, "", wrong) == run("check", str(bad))
     assert (2, said, wrong) == run("check", str(tmp_path))

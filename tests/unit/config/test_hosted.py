@@ -86,3 +86,13 @@ def test_any_engine_has_the_same_keys_beside_its_command(provider: Reading) -> N
     assert ("sglang", "--port", "{port}") == found.command
     plain = hosted(provider, "{command: [server], env: {PORT: '{port}'}}")
     assert (0.0, Replicas(1, 1), ()) == (plain.gpus, plain.replicas, plain.serves)
+
+
+def test_the_one_to_start_from_is_right() -> None:
+    """configs/local.yaml, with the variables that it may be given."""
+    file = Path(__file__).resolve().parents[3] / "configs" / "local.yaml"
+    config = load(file, {"LOCAL_MODEL": "./tiny", "VLLM_PYTHON": "/env/bin/python", "OPENAI_API_KEY": "k"})
+    found = config.providers["gpu"].hosted
+    assert found is not None
+    assert ("/env/bin/python", ("chat",)) == (found.command[0], found.serves)
+    assert ("gpu/chat", "openai/gpt-4o-mini", "sim/chat") == config.tiers["home"].models
