@@ -2,7 +2,7 @@
 
     VLLM_PYTHON=.venv-vllm/bin/python python -m bench.local MODEL [--streams 8] [--tokens 128] [--rounds 6] [--gpus 0]
 
-`MODEL` is a folder or a name; `tests/vllm/tiny.py` makes one. Load, endpoint and, without a GPU, vLLM share this machine's cores.
+`MODEL` is a folder or a name; `tests/vllm/tiny.py` makes one. Load, endpoint and, without a GPU, vLLM share the cores.
 """
 
 from __future__ import annotations

@@ -239,11 +239,11 @@ class _Speech(asyncio.SubprocessProtocol):
         """When no more will be said."""
         self._heard = heard
         self._rest = b""
-        self._transport: asyncio.SubprocessTransport | None = None
+        self._transport: Any = None
+        """A subprocess's; uvloop's, which Ray's actors have, is none of asyncio's class."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.SubprocessProtocol`."""
-        assert isinstance(transport, asyncio.SubprocessTransport)
         self._transport = transport
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - there is one that speaks
@@ -263,8 +263,7 @@ class _Speech(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         """See `asyncio.SubprocessProtocol`."""
-        assert self._transport is not None
-        code = self._transport.get_returncode()
+        code: int | None = self._transport.get_returncode()
         self.exited.set_result(-signal.SIGKILL if code is None else code)
 
 

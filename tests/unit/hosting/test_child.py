@@ -9,12 +9,14 @@ import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
+import uvloop
 
 from orchestrator.config.settings import Hosted
 from orchestrator.hosting.child import MARK, Child
@@ -239,6 +241,23 @@ async def test_long_lines_and_bars_of_progress(make: Make, mark: str, caplog: py
     assert ["10%", "50%", "100%"] == said[-3:]
     assert all(len(line) <= 2_000 for line in said)
     assert "100%" in child.status.reason
+
+
+def test_on_a_loop_as_rays_actors_have_it(mark: str) -> None:
+    """uvloop's, in a thread that is not the main one."""
+
+    async def killed_and_stopped() -> None:
+        child = Child("gpu/0", hosted(), "127.0.0.1", mark)
+        child.start()
+        await up(child)
+        (server,) = servers(mark)
+        server.kill()
+        await until(lambda: child.status.restarts == 1 and child.status.state == "up", "another one")
+        await child.stop()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(uvloop.run, killed_and_stopped()).result(60)
+    assert [] == processes(mark)
 
 
 def test_the_launcher_is_a_program_of_the_standard_library_alone() -> None:
