@@ -49,9 +49,9 @@ class LocalModel:
     async def attend(self, name: str, hosted: Hosted, logged: Logs | None, seen: int, timeout_s: float) -> Status:
         """See `orchestrator.hosting.keeper.Host.attend`."""
         self._asked_s = asyncio.get_running_loop().time()
-        if logged is not None:
-            logs.configure(logged, f"model {name}")
         if self._child is None:
+            if logged is not None:
+                logs.configure(logged, f"model {name}")
             context = ray.get_runtime_context()
             host = os.environ.get(RELAY_HOST) or ray.util.get_node_ip_address()
             # vLLM's own Ray backend finds the cluster by it, should a model be spread over several nodes.
@@ -100,7 +100,6 @@ class RayHost:
             if self._asked is None:
                 asking = self._actor.attend.remote(self._name, self._hosted, self._logged, seen, timeout_s)
                 self._asked = asyncio.ensure_future(_answer(asking))
-                self._logged = None
             ready, _ = await asyncio.wait([self._asked], timeout=timeout_s + PLACED_S)
             if not ready and not self._placed:
                 return Status("placing")
@@ -109,11 +108,14 @@ class RayHost:
                 asked.cancel()
                 raise Unheard(f"its actor has not answered for {timeout_s + PLACED_S:g} s")
             status = asked.result()
-        except RayError as error:
+        except Unheard:
+            raise
+        except Exception as error:  # whatever it was, it cannot be heard now, and will be asked again
             self._asked = None
             # Ended for good, by itself or by somebody: the next question makes it anew.
             self._actor = None
-            raise Unheard(f"its actor was lost: {type(error).__name__}") from None
+            why = str(error).strip().splitlines() or [""]
+            raise Unheard(f"its actor was lost: {type(error).__name__}: {why[-1]}") from None
         self._placed = True
         return status
 

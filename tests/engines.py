@@ -6,7 +6,8 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +43,28 @@ async def until(true: Callable[[], object], what: str = "it") -> None:
         await asyncio.sleep(0.02)
 
 
+def among(found: Iterable[psutil.Process], true: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+    """Those of which something is true; none that has ended meanwhile."""
+    kept = []
+    for process in found:
+        with suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and true(process):
+                kept.append(process)
+    return kept
+
+
 def processes(word: str) -> list[psutil.Process]:
     """All that have a word in their command line or, as what an engine starts, in their environment."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            said = " ".join(process.cmdline())
-            if word in said or word in " ".join(process.environ().values()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return [one for one in found if one.status() != psutil.STATUS_ZOMBIE]
+
+    def has_it(one: psutil.Process) -> bool:
+        return word in " ".join(one.cmdline()) or word in " ".join(one.environ().values())
+
+    return among(psutil.process_iter(), has_it)
 
 
 def servers(word: str) -> list[psutil.Process]:
     """The engines themselves, without launchers and without what they start."""
-    return [one for one in processes(word) if one.cmdline()[1:2] == [SCRIPT]]
+    return among(processes(word), lambda one: one.cmdline()[1:2] == [SCRIPT])
 
 
 def calls(log: Path) -> list[dict[str, Any]]:

@@ -108,7 +108,14 @@ class Child:
         while True:
             self._up_s = None
             self._lines.clear()
-            ending = await self._once()
+            ending: Ending = "crashed"
+            try:
+                ending = await self._once()
+            except (
+                OSError,
+                ValueError,
+            ) as error:  # no process to be had, no port; a word that no command line can hold
+                self._lines.append(f"{type(error).__name__}: {error}")
             reason = reason_of(self._lines, ending)
             up_s = self._up_for_s()
             failures = 0 if up_s is not None and up_s >= STEADY_S else failures + 1

@@ -1,17 +1,18 @@
-"""The process between whoever supervises a server and the server: sees to it that nothing of it is left.
+"""The processes between whoever supervises a server and the server: they see to it that nothing of it is left.
 
     python launcher.py GRACE_S PROGRAM ARGUMENT…
 
-Its standard input is a pipe that its supervisor holds open and writes nothing to: its end means that the supervisor is gone,
+The standard input is a pipe that the supervisor holds open and writes nothing to: its end means that the supervisor is gone,
 in whichever way, or wants the server gone. Then all that descends from here is asked to end, and killed `GRACE_S` later; so
 is what the program leaves behind when it ends by itself. The exit status is the program's, 128 and its number for a signal.
 
 A server has processes of its own (vLLM's engine), which may put themselves into other sessions or lose their parent: on
-Linux this process is the one that orphans below it are given to, so that all of them stay its descendants. Should it be
-killed itself, the kernel kills the program (PR_SET_PDEATHSIG), and what is left bears a mark in its environment by which
-its supervisor finds it.
+Linux orphans below are given to these processes (PR_SET_CHILD_SUBREAPER), so that all of them stay their descendants. There
+are two, since Ray kills the children of an actor that it ends: the outer one waits for the inner one, which does the work,
+and does it itself should that be killed; the inner one is told when the outer one dies (PR_SET_PDEATHSIG), as is the program.
+What is left where both are killed at once bears a mark in its environment, by which its supervisor finds it.
 
-It runs by itself, with nothing but the standard library, in the interpreter's isolated mode: 7 MB.
+They run by themselves, with nothing but the standard library, in the interpreter's isolated mode: 7 MB each.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def clear(group: int, grace_s: float) -> dict[int, int]:
 
 
 def group_of(group: int) -> list[int]:
-    """Where there is no /proc: the program's process group, as one."""
+    """Where there is no /proc: a process group, as one."""
     if Path("/proc/self/stat").exists():
         return []
     try:
@@ -122,6 +123,31 @@ def start(command: list[str]) -> int:
     os._exit(127)
 
 
+def watch(command: list[str], grace_s: float) -> int:
+    """The inner process: runs the program until it ends, or is to end; the exit status."""
+    noticed, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: None)
+    outer = os.getppid()
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    os.setsid()
+    program = start(command)
+    code: int | None = None
+    while code is None:
+        ready = select.select([0, noticed], [], [])[0]
+        numbers = os.read(noticed, 4096) if noticed in ready else b""
+        # Where a dying parent sends nothing, its heir is another.
+        wanted = signal.SIGTERM in numbers or os.getppid() != outer or (0 in ready and not os.read(0, 4096))
+        code = reap().get(program)
+        if code is None and wanted:
+            code = clear(program, grace_s).get(program, -signal.SIGKILL)
+    clear(program, grace_s)
+    return code if code >= 0 else 128 - code
+
+
 def main() -> int:
     """See the module."""
     grace_s, command = float(sys.argv[1]), sys.argv[2:]
@@ -129,20 +155,11 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    ended, tell = os.pipe()
-    os.set_blocking(tell, False)
-    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-    program = start(command)
-    code: int | None = None
-    while code is None:
-        ready = select.select([0, ended], [], [])[0]
-        if ended in ready:
-            os.read(ended, 4096)
-        code = reap().get(program)
-        if code is None and 0 in ready and not os.read(0, 4096):
-            code = clear(program, grace_s).get(program, -signal.SIGKILL)
-    clear(program, grace_s)
+    inner = os.fork()
+    if not inner:
+        os._exit(watch(command, grace_s))
+    code = os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1])
+    clear(inner, grace_s)
     return code if code >= 0 else 128 - code
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from bench.serving import Served
-from tests.engines import LONG_S, SCRIPT, calls, processes, provider
+from tests.engines import LONG_S, among, calls, processes, provider, servers
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +70,12 @@ def ask(local: Served, text: str, model: str = "gpu/echo") -> httpx.Response:
 
 def engines(log: Path) -> set[int]:
     """The processes of engines that serve."""
-    return {one.pid for one in processes(str(log)) if one.cmdline()[1:2] == [SCRIPT] and "--fail" not in one.cmdline()}
+    return {one.pid for one in among(servers(str(log)), may_come_up)}
 
 
-def actors(local: Served) -> list[psutil.Process]:
-    """Those that host something that may come up."""
-    return [one for one in local.processes("LocalModel") if one.children()]
+def may_come_up(one: psutil.Process) -> bool:
+    """Whether it is not of the model that never does."""
+    return "--fail" not in one.cmdline()
 
 
 def test_two_replicas_of_one_pool_answer(local: Served, log: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_server_that_is_killed_is_back(local: Served, log: Path) -> None:
 def test_an_actor_that_is_killed_is_back_and_its_server_went_with_it(local: Served, log: Path) -> None:
     """kill -9 of what supervises: the server and what it had started end, and others take their place."""
     wait(lambda: up(local), "both")
-    before = {one.pid for one in processes(str(log)) if "--fail" not in one.cmdline()}
+    before = {one.pid for one in among(processes(str(log)), may_come_up)}
     for actor in local.processes("LocalModel"):
         actor.kill()
     assert all(ask(local, f"caller {n}", "tier:home").status_code == 200 for n in range(10))

@@ -20,9 +20,10 @@ import uvloop
 
 from orchestrator.config.settings import Hosted
 from orchestrator.hosting.child import MARK, Child
-from tests.engines import hosted, processes, servers, until
+from tests.engines import among, hosted, processes, servers, until
 
 Make = Callable[..., Child]
+LAUNCHERS = 2
 
 
 @pytest.fixture
@@ -156,7 +157,7 @@ async def test_stopped_it_takes_along_what_its_server_started(make: Make, mark: 
     """Also processes with sessions of their own."""
     child = make("--children", 3)
     await up(child)
-    assert 3 + 1 + 1 == len(processes(mark))
+    assert 3 + 1 + LAUNCHERS == len(processes(mark))
     await child.stop()
     assert [] == processes(mark)
     assert ("stopped", "") == (child.status.state, child.status.base_url)
@@ -197,24 +198,27 @@ async def supervisor(mark: str) -> AsyncIterator[asyncio.subprocess.Process]:
 
 def bearing(mark: str) -> list[psutil.Process]:
     """What bears the mark of servers: all but the supervisor."""
-    return [one for one in processes(mark) if one.environ().get(MARK) == mark]
+    return among(processes(mark), lambda one: one.environ().get(MARK) == mark)
 
 
 async def test_a_supervisor_that_is_killed_leaves_nothing(supervisor: asyncio.subprocess.Process, mark: str) -> None:
     """kill -9 of the process above: the launcher sees the end of its pipe."""
-    assert 2 + 1 + 1 == len(bearing(mark))
+    assert 2 + 1 + LAUNCHERS == len(bearing(mark))
     supervisor.send_signal(signal.SIGKILL)
     await until(lambda: not bearing(mark), "an end without anything left")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system has nothing to tell a program that its parent died")
-async def test_a_launcher_that_is_killed_leaves_nothing(make: Make, mark: str) -> None:
-    """kill -9 of the process between: the program goes with it, and what that had started is found by its mark."""
+@pytest.mark.parametrize("which", ["outer", "inner", "both"])
+async def test_a_launcher_that_is_killed_leaves_nothing(make: Make, mark: str, which: str) -> None:
+    """kill -9 of the processes between: the program goes with them, and so does what that had started."""
     child = make("--children", 2)
     await up(child)
     before = {one.pid for one in processes(mark)}
-    (launcher,) = [one for one in processes(mark) if "launcher.py" in " ".join(one.cmdline())]
-    launcher.kill()
+    launchers = among(processes(mark), lambda one: "launcher.py" in " ".join(one.cmdline()))
+    outer, inner = sorted(launchers, key=lambda one: one.ppid() != os.getpid())
+    for launcher in {"outer": [outer], "inner": [inner], "both": [outer, inner]}[which]:
+        launcher.kill()
     await until(lambda: not before & {one.pid for one in processes(mark)}, "an end of all")
     await up(child)
 
@@ -226,7 +230,7 @@ async def test_what_an_earlier_one_of_its_name_left_is_ended_first(make: Make, m
     child = make()
     await up(child)
     assert -signal.SIGKILL == await stray.wait()
-    assert 2 == len(processes(mark))
+    assert 1 + LAUNCHERS == len(processes(mark))
 
 
 async def test_long_lines_and_bars_of_progress(make: Make, mark: str, caplog: pytest.LogCaptureFixture) -> None:
