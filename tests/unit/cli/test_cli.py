@@ -28,6 +28,7 @@ POOLS = {
         {"provider": "fine", "in_flight": 1, "queued": 2, "sessions": 3, "accounts": [{"misconfigured": None, "models": {}}]},
         {"provider": "ill", "accounts": [{"misconfigured": "HTTP 401", "models": {
             "m": {"breaker": "open"}, "n": {"breaker": "closed"}}}]},
+        {"provider": "gpu", "accounts": [], "replicas": [], "absent": "the model is being started"},
     ]
 }  # fmt: skip
 
@@ -127,6 +128,7 @@ def test_pools(run: Any, url: str) -> None:
         "gone - - - TimeoutError",
         "fine 1 2 3 ok",
         "ill - - - HTTP 401; m: open",
+        "gpu - - - the model is being started",
     ] == lines
     assert POOLS["pools"] == json.loads(run("pools", "--json", "--url", url)[1])
 
