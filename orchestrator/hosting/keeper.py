@@ -103,7 +103,9 @@ class Keeper:
                 # Its server ends with whoever supervises it: calls have to go elsewhere.
                 _log.warning("%s/%d: %s", self.provider.name, number, error)
                 state = status.state if status.state in ("placing", "failed") else "restarting"
-                heard = status._replace(state=state, base_url="", key="", reason=str(error), changes=-1)
+                heard = status._replace(
+                    state=state, base_url="", key="", reason=f"cannot be heard: {error}", changes=-1
+                )
                 await asyncio.sleep(0 if status.state == "up" else AGAIN_S)
             known, status = status, heard
             self._fleet.told(number, status)
