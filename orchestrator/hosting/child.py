@@ -88,7 +88,7 @@ class Child:
             self._task.cancel()
             await asyncio.wait([self._task])
         await self._transport.aclose()
-        self._say(state="stopped", base_url="", key="", pid=0)
+        self._say(state="stopped", base_url="", key="")
 
     async def changed(self, seen: int, timeout_s: float) -> Status:
         """The status as soon as its `changes` are others than those seen, or when the time is over."""
@@ -111,10 +111,8 @@ class Child:
             ending: Ending = "crashed"
             try:
                 ending = await self._once()
-            except (
-                OSError,
-                ValueError,
-            ) as error:  # no process to be had, no port; a word that no command line can hold
+            except (OSError, ValueError) as error:
+                # No process to be had, no port; a word that no command line can hold.
                 self._lines.append(f"{type(error).__name__}: {error}")
             reason = reason_of(self._lines, ending)
             up_s = self._up_for_s()
@@ -127,7 +125,7 @@ class Child:
             said = _SAID[ending] + (f": {reason}" if reason else "")
             _log.warning("%s: the server %s; it is started again in %.0f s", self._name, said, wait_s)
             self._say(
-                state=state, base_url="", key="", pid=0, reason=said, ending=ending, again_s=wait_s,
+                state=state, base_url="", key="", reason=said, ending=ending, again_s=wait_s,
                 restarts=self.status.restarts + 1,
             )  # fmt: skip
             await asyncio.sleep(wait_s)
@@ -197,7 +195,7 @@ class Child:
                 if self._up_s is None:
                     self._up_s, pause_s = now_s, LOOK_S
                     _log.info("%s: up after %.1f s at %s", self._name, now_s - began_s, root)
-                    self._say(state="up", base_url=f"{root}/v1", key=self._key, pid=os.getpid(), again_s=0.0)
+                    self._say(state="up", base_url=f"{root}/v1", key=self._key, again_s=0.0)
                 await self._gauge(root)
                 self._oom_kills = oom_kills()
             else:

@@ -29,7 +29,6 @@ class Status(NamedTuple):
     again_s: float = 0.0
     """How long until it is started again."""
     node: str = ""
-    pid: int = 0
     load: Load = Load()
     changes: int = 0
     """Grows whenever anything but the load is another."""

@@ -153,6 +153,15 @@ async def test_a_program_that_is_not_there(mark: str) -> None:
     await child.stop()
 
 
+async def test_a_command_that_no_system_can_run(mark: str) -> None:
+    """It is said, and nothing else comes to harm."""
+    child = Child("gpu/0", Hosted(command=("server\0", "{port}")), "127.0.0.1", mark)
+    child.start()
+    await until(lambda: child.status.ending is not None, "its end")
+    assert ("failed", "ended by itself: ValueError: embedded null byte") == (child.status.state, child.status.reason)
+    await child.stop()
+
+
 async def test_stopped_it_takes_along_what_its_server_started(make: Make, mark: str) -> None:
     """Also processes with sessions of their own."""
     child = make("--children", 3)
