@@ -24,6 +24,9 @@ from bench.load import percentile
 from bench.serving import Served
 
 START_S = 900.0
+EACH = 4
+"""Streams of a caller in a turn."""
+STAGGER_S = 0.13
 ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
 
 
@@ -66,6 +69,13 @@ async def stream(session: aiohttp.ClientSession, place: Place, tokens: int, text
     return Stream(first_s - began_s, (last_s - first_s) / (tokens - 1), tokens, last_s)
 
 
+async def caller(session: aiohttp.ClientSession, place: Place, tokens: int, text: str, number: int) -> list[Stream]:
+    """One after the other, begun a little after the caller before: the model is at work on the others' when one begins. No
+    text comes twice, so that no prefix is in the cache in one place alone."""
+    await asyncio.sleep(number * STAGGER_S)
+    return [await stream(session, place, tokens, f"{text} {turn}: why is the sky blue?") for turn in range(EACH)]
+
+
 async def measure(places: tuple[Place, Place], count: int, tokens: int, rounds: int) -> None:
     """In turns, the first round uncounted."""
     found: dict[str, list[Stream]] = {place.name: [] for place in places}
@@ -74,12 +84,11 @@ async def measure(places: tuple[Place, Place], count: int, tokens: int, rounds: 
         for turn in range(rounds + 1):
             for place in places if turn % 2 else places[::-1]:
                 began_s = time.perf_counter()
-                # Each turn has other texts, the same ones in both places: no prefix is in the cache of one alone.
-                texts = [f"{place.name} {turn} {number}: why is the sky blue?" for number in range(count)]
-                many = await asyncio.gather(*(stream(session, place, tokens, text) for text in texts))
+                callers = (caller(session, place, tokens, f"{place.name:<20} {turn} {n}", n) for n in range(count))
+                many = [one for mine in await asyncio.gather(*callers) for one in mine]
                 if turn:
                     found[place.name] += many
-                    rates[place.name].append(count * tokens / (max(one.ended_s for one in many) - began_s))
+                    rates[place.name].append(len(many) * tokens / (max(one.ended_s for one in many) - began_s))
     print("| figure | " + " | ".join(found) + " | added |\n| --- | --- | --- | --- |")
     for name, values in (
         ("first token p50, ms", [[1000 * one.first_s for one in many] for many in found.values()]),

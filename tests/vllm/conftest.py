@@ -28,7 +28,8 @@ ARGS = [
     "--enforce-eager",
     "--enable-auto-tool-choice",
     "--tool-call-parser=hermes",
-    '--structured-outputs-config={"disable_any_whitespace": true}',
+    # Random weights would write spaces between an object's fields until the end of time.
+    '--structured-outputs-config={"backend": "xgrammar", "disable_any_whitespace": true}',
 ]
 
 

@@ -48,7 +48,8 @@ def replica(served: Served, provider: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def client(served: Served) -> Iterator[openai.OpenAI]:
     """OpenAI's client, once the model is up."""
-    wait(lambda: replica(served, "gpu").get("state") == "up", "vLLM", START_S)
+    wait(lambda: replica(served, "gpu").get("state") in ("up", "failed"), "vLLM", START_S)
+    assert replica(served, "gpu")["state"] == "up", replica(served, "gpu")["reason"]
     with openai.OpenAI(base_url=served.url, api_key="none", timeout=120, max_retries=0) as made:
         yield made
 
@@ -109,18 +110,17 @@ def test_a_choice_and_a_pattern(client: openai.OpenAI) -> None:
 
 
 def test_tools_are_told_and_called(client: openai.OpenAI) -> None:
-    """The template tells them to the model; a named one is called with arguments that fit."""
-    tool: Any = {"type": "function", "function": {"name": "paint", "parameters": SCHEMA}}
+    """The template tells them to the model; a strict one that has to be called is called with arguments that fit."""
+    tool: Any = {"type": "function", "function": {"name": "paint", "parameters": SCHEMA, "strict": True}}
     without = client.chat.completions.create(model="gpu/tiny", messages=MESSAGES, max_tokens=1)
     told = client.chat.completions.create(model="gpu/tiny", messages=MESSAGES, max_tokens=1, tools=[tool])
     assert told.usage is not None
     assert without.usage is not None
     assert told.usage.prompt_tokens > without.usage.prompt_tokens + 100
-    named: Any = {"type": "function", "function": {"name": "paint"}}
     reply = client.chat.completions.create(
-        model="gpu/tiny", messages=MESSAGES, max_tokens=200, tools=[tool], tool_choice=named
+        model="gpu/tiny", messages=MESSAGES, max_tokens=400, tools=[tool], tool_choice="required"
     )
-    (call,) = reply.choices[0].message.tool_calls or []
+    call = (reply.choices[0].message.tool_calls or [])[0]
     assert call.type == "function"
     assert ("paint", {"colour", "wet", "size"}) == (call.function.name, json.loads(call.function.arguments).keys())
 
