@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/default.yaml
 PORT ?= 8000
 TESTS ?= tests
+VLLM_ENV ?= .venv-vllm
+VLLM_GPUS ?= 0
 
 .PHONY: serve test test-vllm check bench books faults tails votes soak batch build clean
 
@@ -24,14 +26,15 @@ serve: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(TESTS)
 
-# vLLM itself behind the endpoint: on the CPU, by a build that is installed beside ours; or by an interpreter that has it,
-# `make test-vllm VLLM_PYTHON=/opt/vllm/bin/python VLLM_GPUS=1`.
+# vLLM itself behind the endpoint: on the CPU, by a build that is installed into VLLM_ENV and kept there; or by an interpreter
+# that has it, `make test-vllm VLLM_PYTHON=/opt/vllm/bin/python VLLM_GPUS=1`.
 test-vllm: $(VENV)/installed-test
-ifndef VLLM_PYTHON
-	$(BIN)/python -m tests.vllm.environment .venv-vllm
+ifdef VLLM_PYTHON
+	VLLM_PYTHON=$(VLLM_PYTHON) VLLM_GPUS=$(VLLM_GPUS) $(BIN)/python -m pytest tests/vllm
+else
+	$(BIN)/python -m tests.vllm.environment $(VLLM_ENV)
+	VLLM_PYTHON=$(abspath $(VLLM_ENV))/bin/python VLLM_GPUS=$(VLLM_GPUS) $(BIN)/python -m pytest tests/vllm
 endif
-	VLLM_PYTHON="$(or $(VLLM_PYTHON),$(CURDIR)/.venv-vllm/bin/python)" VLLM_GPUS="$(or $(VLLM_GPUS),0)" \
-		$(BIN)/python -m pytest tests/vllm
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff format --check .

@@ -21,7 +21,7 @@ from orchestrator.types import Request
 
 SLACK_CALLS, SLACK_SHARE = 4.0, 0.25
 """A home may be busier than the least busy replica by so many calls, and so much more of that one's: beyond it, computing a
-prefix anew costs less than waiting. At 8 calls against 4, a decoding batch of vLLM's is hardly slower than at 4."""
+prefix anew is taken to cost less than waiting. Chosen, not measured: what a prefix is worth depends on model and GPU."""
 FULL_CACHE_CALLS = 8.0
 """What a full KV cache counts for."""
 

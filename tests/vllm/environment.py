@@ -30,7 +30,8 @@ def main(folder: str) -> None:
     made = place / "stamp"
     if made.exists() and made.read_text() == stamp():
         return
-    shutil.rmtree(place, ignore_errors=True)
+    if (place / "pyvenv.cfg").exists():
+        shutil.rmtree(place)
     subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
     pip = [str(place / "bin" / "pip"), "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "--quiet", "--requirement", str(LIST)], check=True)
