@@ -99,25 +99,22 @@ class Pool:
 
     def _keep(self, provider: Provider, logged: Logs | None) -> None:
         """Hosts the local model that it is, if it is one."""
-        # These import this module.
+        keeper, self._keeper = self._keeper, None
+        if provider.hosted is None and keeper is None:
+            return
+        # Of local models alone; the first imports this module.
         from actors.local_model import RayHost, digest
         from orchestrator.hosting.keeper import Keeper
 
         assert self._endpoint is not None
-        keeper = self._keeper
-        kept = None if keeper is None else keeper.provider.hosted
-        if (
-            keeper is not None
-            and kept is not None
-            and provider.hosted is not None
-            and digest(kept) == digest(provider.hosted)
-        ):
+        hosted = provider.hosted
+        if keeper is not None and hosted is not None and digest(keeper.hosted) == digest(hosted):
             keeper.configure(provider, self._endpoint)
+            self._keeper = keeper
             return
-        self._keeper = None
         if keeper is not None:
             self._later(keeper.retire())
-        if provider.hosted is not None:
+        if hosted is not None:
             name = ray.get_runtime_context().get_actor_name()
             self._keeper = Keeper(provider, self._endpoint, lambda number: RayHost(name, provider, number, logged))
 

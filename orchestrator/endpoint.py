@@ -167,7 +167,8 @@ class Endpoint:
             return failed(
                 self.provider, Failure(FailureKind.OVER_BUDGET, "no budget for another hedge"), model, tuple(tries)
             )
-        affinity = affinity_of(request, model) if self.provider.hosted is not None else b""
+        several = self.provider.hosted is not None and len(self._gate.admission.accounts) > 1
+        affinity = affinity_of(request, model) if several else b""
         while True:
             outcome: Reply | Failure | EndpointStream
             try:

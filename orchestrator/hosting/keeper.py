@@ -48,7 +48,9 @@ class Keeper:
 
     def __init__(self, provider: Provider, endpoint: Endpoint, host: Callable[[int], Host]) -> None:
         assert provider.hosted is not None
-        self.provider = provider
+        self.hosted = provider.hosted
+        """The settings that it goes by."""
+        self._name = provider.name
         self._endpoint = endpoint
         self._host = host
         self._fleet = Fleet(provider.name, provider.hosted, time.monotonic())
@@ -61,7 +63,7 @@ class Keeper:
     def configure(self, provider: Provider, endpoint: Endpoint) -> None:
         """Goes on by other settings, of which those of the server itself are the same."""
         assert provider.hosted is not None
-        self.provider, self._endpoint = provider, endpoint
+        self.hosted, self._endpoint = provider.hosted, endpoint
         self._fleet.configure(provider.hosted)
         self._step()
 
@@ -101,7 +103,7 @@ class Keeper:
                 heard = await host.attend(status.changes, HEAR_S)
             except Unheard as error:
                 # Its server ends with whoever supervises it: calls have to go elsewhere.
-                _log.warning("%s/%d: %s", self.provider.name, number, error)
+                _log.warning("%s/%d: %s", self._name, number, error)
                 state = status.state if status.state in ("placing", "failed") else "restarting"
                 heard = status._replace(
                     state=state, base_url="", key="", reason=f"cannot be heard: {error}", changes=-1
