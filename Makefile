@@ -7,8 +7,10 @@ PORT ?= 8000
 TESTS ?= tests
 # Two at a time; `make test WORKERS=` runs them one after the other.
 WORKERS ?= -n 2 --dist loadgroup --no-loadscope-reorder
+VLLM_ENV ?= .venv-vllm
+VLLM_GPUS ?= 0
 
-.PHONY: serve test check bench books faults tails votes soak batch build clean
+.PHONY: serve test test-vllm check bench books faults tails votes soak batch build clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0])'
@@ -25,6 +27,16 @@ serve: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(WORKERS) $(TESTS)
+
+# vLLM itself behind the endpoint: on the CPU, by a build that is installed into VLLM_ENV and kept there; or by an interpreter
+# that has it, `make test-vllm VLLM_PYTHON=/opt/vllm/bin/python VLLM_GPUS=1`.
+test-vllm: $(VENV)/installed-test
+ifdef VLLM_PYTHON
+	VLLM_PYTHON=$(VLLM_PYTHON) VLLM_GPUS=$(VLLM_GPUS) $(BIN)/python -m pytest tests/vllm
+else
+	$(BIN)/python -m tests.vllm.environment $(VLLM_ENV)
+	VLLM_PYTHON=$(abspath $(VLLM_ENV))/bin/python VLLM_GPUS=$(VLLM_GPUS) $(BIN)/python -m pytest tests/vllm
+endif
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
@@ -56,4 +68,4 @@ build: $(VENV)/installed-test
 	$(BIN)/python -m build --outdir dist .
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-vllm dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,8 +14,9 @@ import asyncio
 import logging
 import os
 import pickle
+from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, NodeLabelSchedulingStrategy, NotIn
@@ -28,6 +29,9 @@ from orchestrator.endpoint import Endpoint
 from orchestrator.simulate.server import Server
 from orchestrator.simulate.server import start as start_simulated
 from orchestrator.types import Chunk, Failure, FailureKind, Json, Reply
+
+if TYPE_CHECKING:
+    from orchestrator.hosting.keeper import Keeper
 
 NAMESPACE = "orchestrator"
 RELAY_HOST = "ORCHESTRATOR_RELAY_HOST"
@@ -58,6 +62,7 @@ class Pool:
         self._endpoint: Endpoint | None = None
         self._simulator: Any = None
         self._simulated_at = ""
+        self._keeper: Keeper | None = None
         self._version = 0
         """Of the configuration that the settings are from."""
         self._leaving = False
@@ -95,10 +100,35 @@ class Pool:
             self._endpoint = Endpoint(called, keys) if before is None else before.successor(called, keys)
             self._endpoint.watch()
             self._settings = (provider, keys)
+            self._keep(provider, logged)
             if before is not None:
-                task = asyncio.ensure_future(_retire(before, simulator if simulator is not self._simulator else None))
-                self._retiring.add(task)
-                task.add_done_callback(self._retiring.discard)
+                self._later(_retire(before, simulator if simulator is not self._simulator else None))
+
+    def _keep(self, provider: Provider, logged: Logs | None) -> None:
+        """Hosts the local model that it is, if it is one."""
+        keeper, self._keeper = self._keeper, None
+        if provider.hosted is None and keeper is None:
+            return
+        # Of local models alone; the first imports this module.
+        from actors.local_model import RayHost, digest
+        from orchestrator.hosting.keeper import Keeper
+
+        assert self._endpoint is not None
+        hosted = provider.hosted
+        if keeper is not None and hosted is not None and digest(keeper.hosted) == digest(hosted):
+            keeper.configure(provider, self._endpoint)
+            self._keeper = keeper
+            return
+        if keeper is not None:
+            self._later(keeper.retire())
+        if hosted is not None:
+            name = ray.get_runtime_context().get_actor_name()
+            self._keeper = Keeper(provider, self._endpoint, lambda number: RayHost(name, provider, number, logged))
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     async def _simulated_by(self, provider: Provider) -> Provider:
         """The settings with the address of the simulated provider, if it is one; a running one that fits is kept."""
@@ -172,6 +202,8 @@ class Pool:
     async def stats(self) -> Json:
         """What /admin/pools shows of this pool."""
         stats: Json = {} if self._endpoint is None else self._endpoint.stats()
+        if self._keeper is not None:
+            stats |= {"replicas": self._keeper.shown(), "absent": self._keeper.problem()}
         return {**stats, "sessions": self._relay.sessions, "node": ray.util.get_node_ip_address(), "pid": os.getpid()}
 
     async def models(self) -> tuple[str, ...]:
@@ -193,6 +225,8 @@ class Pool:
             since_s = self._relay.idle_since_s if self._listening else begun_s
             if since_s is not None and loop.time() - since_s > (LEAVING_S if self._leaving else LONELY_S):
                 _log.info("no coordinator any more: the pool ends")
+                if self._keeper is not None:
+                    await self._keeper.aclose()
                 ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
 

@@ -114,6 +114,12 @@ class RayPools:
         """See `Pools.ready`."""
         return {link.provider: link.problem for link in self._links.values() if not link.up.is_set()}
 
+    async def absent(self) -> dict[str, str]:
+        """See `Pools.absent`."""
+        hosted = [link for link in self._links.values() if self._wanted[link.provider][0].hosted is not None]
+        found = await asyncio.gather(*map(self._stats, hosted))
+        return {stats["provider"]: stats["absent"] for stats in found if stats.get("absent")}
+
     async def aclose(self) -> None:
         """Ends the sessions; pools that nobody else uses end themselves a minute later."""
         await asyncio.gather(*(link.aclose() for link in self._links.values()))

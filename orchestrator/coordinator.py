@@ -44,6 +44,10 @@ class Pools(Protocol):
         """Provider -> what keeps its pool from answering. Empty: all are ready."""
         ...
 
+    async def absent(self) -> dict[str, str]:
+        """Provider -> why none of its local model's replicas is up, where there should be one."""
+        ...
+
 
 class Coordinator:
     """Answers requests by one configuration over one runtime."""
@@ -173,9 +177,12 @@ class Coordinator:
         return [*await self._pools.stats(), *left_out]
 
     async def ready(self) -> tuple[bool, Json]:
-        """Whether every pool answers (its provider may well be down), and what does not."""
+        """Whether every pool answers (its provider may well be down), and what does not; local models that are not up."""
         problems = await self._pools.ready()
-        return not problems, {"status": "ready" if not problems else "not ready", "pools": problems}
+        body: Json = {"status": "ready" if not problems else "not ready", "pools": problems}
+        if any(provider.hosted is not None for provider in self.config.providers.values()):
+            body["models"] = await self._pools.absent()
+        return not problems, body
 
 
 def _row(selector: str, owner: str) -> Json:

@@ -35,7 +35,7 @@ _NEVER_SENT = frozenset(
     kind.value
     for kind in (
         _K.QUEUE_FULL, _K.QUEUE_TIMEOUT, _K.BUSY, _K.BREAKER_OPEN, _K.PAUSED, _K.OVER_BUDGET, _K.DRAINING, _K.UNSUPPORTED,
-        _K.POOL_LOST,
+        _K.POOL_LOST, _K.STARTING, _K.DOWN,
     )
 )  # fmt: skip
 """Ends of an attempt without an HTTP status that, then, never went upstream."""

@@ -25,10 +25,12 @@ from orchestrator.config.settings import Provider
 from orchestrator.dialects import DIALECTS
 from orchestrator.dialects.resume import Resumed, continuing
 from orchestrator.fitting import capped, fitted, is_message
+from orchestrator.hosting.affinity import Load, affinity_of
+from orchestrator.hosting.status import Demand
 from orchestrator.inquiry import Inquiry
 from orchestrator.providers import credentials
 from orchestrator.resilience import retry
-from orchestrator.resilience.admission import Admission, Permit
+from orchestrator.resilience.admission import Absence, Admission, Permit, Upstream
 from orchestrator.resilience.budget import Budget
 from orchestrator.resilience.gate import Gate
 from orchestrator.resilience.latency import Latencies, Quantiles
@@ -69,7 +71,10 @@ class Endpoint:
         """Calls and streams that have not ended."""
         self._shared = False
         """Whether the transport has gone over to a successor."""
-        accounts: tuple[str | None, ...] = keys or (None,)
+        accounts = tuple(map(Upstream, keys or (None,)))
+        if provider.hosted is not None:
+            # Its replicas come and go: see `route`.
+            accounts = before.upstreams if before is not None and before.provider.hosted is not None else ()
         if before is None:
             self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
             self._gate = Gate(Admission(provider, accounts, clock(), self._rng), clock)
@@ -85,6 +90,33 @@ class Endpoint:
             own = before._transport if before._shared else Transport(provider.connections, provider.timeouts)
             self._transport = own
         self._inquiry = Inquiry(provider, self._transport, self._gate, clock)
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """Where calls go now."""
+        return tuple(account.upstream for account in self._gate.admission.accounts)
+
+    def route(self, upstreams: tuple[Upstream, ...], absence: Absence) -> None:
+        """Of a local model: calls go to these replicas from now on; where there are none, they are told of the absence. What
+        is in flight at others goes on."""
+        if upstreams != self.upstreams or absence != self._gate.admission.absence:
+            self._gate.configure(self.provider, upstreams, absence)
+
+    def weigh(self, replica: int, load: Load) -> None:
+        """A replica has just said how busy it is."""
+        for account in self._gate.admission.accounts:
+            if account.upstream.replica == replica:
+                account.load = load.without(account.in_flight)
+
+    def demand(self) -> Demand:
+        """What is asked of it, of a local model."""
+        admission = self._gate.admission
+        begun = admission.missed + sum(account.calls for account in admission.accounts)
+        return Demand(admission.in_flight + len(admission.queue), begun)
+
+    def in_flight_at(self, base_url: str) -> int:
+        """See `Admission.in_flight_at`."""
+        return self._gate.admission.in_flight_at(base_url)
 
     def successor(self, provider: Provider, keys: tuple[str, ...]) -> Endpoint:
         """The endpoint by other settings, which takes over queue, semaphore, health and budget.
@@ -135,11 +167,20 @@ class Endpoint:
             return failed(
                 self.provider, Failure(FailureKind.OVER_BUDGET, "no budget for another hedge"), model, tuple(tries)
             )
+        several = self.provider.hosted is not None and len(self._gate.admission.accounts) > 1
+        affinity = affinity_of(request, model) if several else b""
         while True:
             outcome: Reply | Failure | EndpointStream
             try:
                 async with asyncio.timeout(deadline_s - self._clock()):
-                    permit = await self._gate.admit(model, request.input_tokens, request.priority, request.max_wait_s)
+                    permit = await self._gate.admit(
+                        model,
+                        request.input_tokens,
+                        request.priority,
+                        max_wait_s=request.max_wait_s,
+                        waits=request.waits,
+                        affinity=affinity,
+                    )
             except TimeoutError:
                 return failed(self.provider, too_late(self.provider), model, tuple(tries))
             if isinstance(permit, Failure):
@@ -220,12 +261,14 @@ class Endpoint:
             return Failure(FailureKind.MALFORMED, f"it cannot be written as JSON: {error}")
         if isinstance(call, Failure):
             return call
-        key = credentials(self.provider.key_header, permit.account.key)
+        upstream = permit.account.upstream
+        key = credentials(self.provider.key_header, upstream.key)
         headers = {**call.headers, **key, **propagated(attempt.number)}
         response: Response | None = None
         kept = False
         try:
-            response = await self._transport.send(self.provider.url(call.path, model), headers, call.content)
+            url = self.provider.url(call.path, model, upstream.base_url)
+            response = await self._transport.send(url, headers, call.content)
             attempt.status = response.status
             if not request.stream or response.status != 200:
                 content = await response.read()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestrator.accounting import Lasting
@@ -19,6 +20,7 @@ from orchestrator.local import Local
 from orchestrator.types import Json
 
 if TYPE_CHECKING:
+    from orchestrator.hosting.keeper import Keeper
     from orchestrator.simulate.server import Server
 
 
@@ -30,6 +32,7 @@ class LocalPools:
         """By provider; filled by `start`."""
         self._config = config
         self._simulators: list[Server] = []
+        self._keepers: dict[str, Keeper] = {}
 
     async def start(self) -> None:
         """Makes the endpoints. Raises ConfigError for a recording that cannot be read; `aclose` follows in any case."""
@@ -37,6 +40,10 @@ class LocalPools:
             endpoint = Endpoint(await self._simulated(provider), self._config.keys.get(name, ()))
             endpoint.watch()
             self.endpoints[name] = endpoint
+            if provider.hosted is not None:
+                from orchestrator.hosting.keeper import Keeper, LocalHost
+
+                self._keepers[name] = Keeper(provider, endpoint, partial(LocalHost, provider))
 
     async def _simulated(self, provider: Provider) -> Provider:
         made_up = provider.simulate or provider.replay
@@ -58,18 +65,27 @@ class LocalPools:
 
     async def stats(self) -> list[Json]:
         """See `Pools.stats`."""
-        return [endpoint.stats() for endpoint in self.endpoints.values()]
+        return [{**endpoint.stats(), **self._kept(name)} for name, endpoint in self.endpoints.items()]
+
+    def _kept(self, provider: str) -> Json:
+        keeper = self._keepers.get(provider)
+        return {} if keeper is None else {"replicas": keeper.shown(), "absent": keeper.problem()}
+
+    async def absent(self) -> dict[str, str]:
+        """See `Pools.absent`."""
+        return {name: why for name, keeper in self._keepers.items() if (why := keeper.problem())}
 
     async def ready(self) -> dict[str, str]:
         """See `Pools.ready`: what lives in this process answers."""
         return {}
 
     async def aclose(self) -> None:
-        """Closes all connections, then the simulated providers."""
+        """Closes all connections, then the simulated providers and local models."""
         for endpoint in self.endpoints.values():
             await endpoint.aclose()
         for server in self._simulators:
             await server.stop()
+        await asyncio.gather(*(keeper.aclose() for keeper in self._keepers.values()))
 
 
 @asynccontextmanager

@@ -58,14 +58,18 @@ class Inquiry:
         that could not be had is asked for sooner, and the one before it stays."""
         if self._provider.models is not None:
             return self._provider.models
+        accounts = self._gate.admission.accounts
+        if not accounts:
+            hosted = self._provider.hosted
+            return self._listed or (() if hosted is None else hosted.serves)
         if self._clock() >= self._stale_at_s:
-            names = await self._ask_models()
+            names = await self._ask_models(accounts[0])
             self._listed = names or self._listed
             self._stale_at_s = self._clock() + (MODELS_S if names else AGAIN_S)
         return self._listed
 
-    async def _ask_models(self) -> tuple[str, ...]:
-        got = await self._get(self._dialect.models_path, self._gate.admission.accounts[0])
+    async def _ask_models(self, account: Account) -> tuple[str, ...]:
+        got = await self._get(self._dialect.models_path, account)
         if isinstance(got, Failure):
             _log.warning("the models of %s are not listed: %s", self._provider.name, got.message)
             return ()
@@ -94,11 +98,14 @@ class Inquiry:
 
     async def _get(self, path: str, account: Account) -> bytes | Failure:
         """The body that a path answers with, or why there is none."""
-        headers = {**self._dialect.headers, **credentials(self._provider.key_header, account.key)}
+        upstream = account.upstream
+        headers = {**self._dialect.headers, **credentials(self._provider.key_header, upstream.key)}
         limit_s = self._provider.timeouts.connect_s
         try:
             async with asyncio.timeout(limit_s):
-                response = await self._transport.send(self._provider.url(path), headers, b"", method="GET")
+                response = await self._transport.send(
+                    self._provider.url(path, at=upstream.base_url), headers, b"", method="GET"
+                )
                 try:
                     body = await response.read()
                 finally:

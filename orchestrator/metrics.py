@@ -89,6 +89,7 @@ GAUGES: dict[str, Family] = {
         "orchestrator_breaker_open", ("provider",), "Breakers that are open, of accounts and of their models"
     ),
     "up": Family("orchestrator_pool_up", ("provider",), "1: the pool's actor answers"),
+    "replicas": Family("orchestrator_replicas_up", ("provider",), "Replicas of a local model that answer"),
 }
 
 
@@ -122,6 +123,8 @@ def gauges(pools: Sequence[Json]) -> dict[str, dict[str, float]]:
             found["in_flight"][provider] = row["in_flight"]
             found["queued"][provider] = row["queued"]
             found["breakers"][provider] = sum(map(_open, row["accounts"]))
+        if "replicas" in row:
+            found["replicas"][provider] = sum(one["state"] == "up" for one in row["replicas"])
     return found
 
 

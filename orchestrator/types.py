@@ -48,6 +48,8 @@ class Request(NamedTuple):
     max_wait_s: float | None = None
     """How long it may wait for a place in a pool; where it would be longer, it is refused at once (`busy`). None: for as long
     as the pool lets it."""
+    waits: bool = True
+    """Whether it waits for a model that has to be started first: not where another is asked next."""
 
 
 class Usage(NamedTuple):
@@ -110,6 +112,8 @@ class FailureKind(Enum):
     BREAKER_OPEN = "breaker_open"
     PAUSED = "paused"
     OVER_BUDGET = "retry_budget_exhausted"
+    STARTING = "model_starting"
+    DOWN = "model_down"
     POOL_LOST = "pool_lost"
     DRAINING = "draining"
     CANCELLED = "cancelled"
@@ -153,6 +157,9 @@ _TRAITS: dict[FailureKind, Traits] = {
     FailureKind.BREAKER_OPEN: Traits(False, True, False),
     FailureKind.PAUSED: Traits(False, True, False),
     FailureKind.OVER_BUDGET: Traits(False, True, False),
+    # A local model that is being started, and one that does not come up.
+    FailureKind.STARTING: Traits(False, True, False),
+    FailureKind.DOWN: Traits(False, True, False),
     # The pool's actor died: its restart may be asked again, and it says nothing about the provider.
     FailureKind.POOL_LOST: Traits(True, True, False),
     FailureKind.DRAINING: Traits(False, True, False),

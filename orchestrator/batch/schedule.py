@@ -24,7 +24,7 @@ WAIT_S = (1.0, 30.0)
 _K = FailureKind
 LATER = frozenset(
     {_K.QUEUE_FULL, _K.QUEUE_TIMEOUT, _K.BUSY, _K.BREAKER_OPEN, _K.PAUSED, _K.OVER_BUDGET, _K.RATE_LIMITED}
-    | {_K.POOL_LOST, _K.DRAINING, _K.UNREACHABLE}
+    | {_K.POOL_LOST, _K.DRAINING, _K.UNREACHABLE, _K.STARTING, _K.DOWN}
 )
 """Failures of the moment, which say nothing about the item. What a provider itself failed at has been tried again by its
 pool."""

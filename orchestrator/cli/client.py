@@ -101,4 +101,5 @@ def _state(row: dict[str, Any]) -> str:
     troubles = [account["misconfigured"] for account in row["accounts"] if account["misconfigured"]]
     for account in row["accounts"]:
         troubles += [f"{name}: {m['breaker']}" for name, m in account["models"].items() if m["breaker"] != "closed"]
+    troubles += [row["absent"]] if row.get("absent") else []
     return "; ".join(troubles) or "ok"

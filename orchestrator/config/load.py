@@ -1,7 +1,6 @@
 """From YAML to a validated `Config`: every problem at once, each in one line that says file, line, key and what to do.
 
-What the contract names and this version does not have is refused as "not available yet", never ignored; an optional
-provider that needs it, or a variable that is not set, is left out and listed with its reason.
+An optional provider that needs a variable which is not set is left out, and listed with its reason.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ from pathlib import Path as File
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from orchestrator.config import schema, settings
+from orchestrator.config import settings
 from orchestrator.config.document import Document, Path, near
+from orchestrator.config.hosted import ENGINE, read_hosted
 from orchestrator.config.sections import read_section
 from orchestrator.config.settings import Provider
-from orchestrator.config.strategy import LATER
 from orchestrator.providers import PRESETS, Preset
 
 SECTIONS: dict[str, type] = {
@@ -36,10 +36,13 @@ KEYS = {
     "model_options",
     "vllm",
     "command",
+    *ENGINE,
     *SECTIONS,
 }
-KINDS = ("base_url", "simulate", "replay")
+KINDS = ("base_url", "simulate", "replay", "vllm", "command")
 """Where the answers come from: one of these, or a preset's base URL."""
+HOSTED_CONCURRENCY = 256
+"""Calls at once that a replica of a local model gets where nobody says: as many as vLLM takes by itself (max_num_seqs)."""
 PROBE_S = 0.25
 """How long a provider on this machine may take to accept a connection."""
 
@@ -79,11 +82,6 @@ class _Entry:
     def _problem(self, key: str | Path, what: str) -> None:
         self._document.problem((*self._path, *((key,) if isinstance(key, str) else key)), what)
 
-    def _later(self, key: str | Path, what: str) -> None:
-        if self._optional:
-            raise Unavailable(f"{what} {LATER}")
-        self._problem(key, f"{what} {LATER}")
-
     def read(self, name: str) -> Read | None:
         raw = self._raw
         if not self._variables():
@@ -93,8 +91,6 @@ class _Entry:
         for key in raw:
             if key not in KEYS:
                 self._problem(key, "unknown key" + near(key, KEYS))
-        if self._planned():
-            return None
         own = [kind for kind in KINDS if kind in raw]
         row, good = self._preset(name, own)
         if not good:
@@ -116,8 +112,13 @@ class _Entry:
         if isinstance(replay := sections.get("replay"), settings.Replay):
             sections["replay"] = self._replay(replay)
         version = self._api_version(row)
-        base_url = self._base_url(raw["base_url"]) if "base_url" in raw else self._row_url(row, version) if row else ""
-        if row and row.local and self._optional and not self._document.answers(base_url):
+        hosted = read_hosted(self._document, self._path, raw, self._folder)
+        if hosted is not None:
+            pool = sections.get("pool") or settings.Pool()
+            if "concurrency" not in (raw.get("pool") or {}):
+                sections["pool"] = replace(pool, concurrency=HOSTED_CONCURRENCY)
+        base_url = self._where(row, version)
+        if base_url and row and row.local and self._optional and not self._document.answers(base_url):
             raise Unavailable(f"nothing answers at {base_url}")
         provider = Provider(
             name,
@@ -129,23 +130,10 @@ class _Entry:
             model_options=self._model_options(row),
             quirks=self._quirks(row, version),
             api_version=version,
+            hosted=hosted,
             **{key: value for key, value in sections.items() if value is not None},
         )
         return Read(provider, self._api_keys(row))
-
-    def _planned(self) -> bool:
-        """What is not built yet is validated all the same. Says whether there is nothing to call without it."""
-        raw = self._raw
-        path = (*self._path, "vllm")
-        if "vllm" in raw and read_section(self._document, path, schema.Vllm, raw["vllm"]) is not None:
-            self._later("vllm", "'vllm'")
-        if "command" in raw:
-            command = raw["command"]
-            if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
-                self._problem("command", "has to be a list of words: the program and its arguments")
-            else:
-                self._later("command", "'command'")
-        return "vllm" in raw or "command" in raw
 
     def _api_version(self, row: Preset | None) -> str:
         """A dated version of the interface; empty: the newest, which has no date."""
@@ -157,6 +145,13 @@ class _Entry:
         elif not re.fullmatch(r"\d{4}-\d{2}-\d{2}(-preview)?", str(version)):
             self._problem("api_version", "has to be a date such as 2024-10-21, or 2025-04-01-preview")
         return str(version)
+
+    def _where(self, row: Preset | None, version: str) -> str:
+        """The base URL; empty for what is run here."""
+        if "base_url" in self._raw:
+            return self._base_url(self._raw["base_url"])
+        run_here = any(kind in self._raw for kind in KINDS)
+        return self._row_url(row, version) if row and not run_here else ""
 
     @staticmethod
     def _quirks(row: Preset | None, version: str) -> settings.Quirks:
@@ -215,6 +210,8 @@ class _Entry:
         """The row of a preset, if there is one; False: what was named cannot be used."""
         named = "preset" in self._raw
         preset = self._raw.get("preset") if named else name
+        if not named and own == ["vllm"]:
+            return PRESETS["vllm"], True
         if not named and own and (own != ["base_url"] or name not in PRESETS):
             return None, True
         row = PRESETS.get(preset) if isinstance(preset, str) else None
@@ -270,6 +267,10 @@ class _Entry:
 
     def _api_keys(self, row: Preset | None) -> tuple[str, ...]:
         value = self._raw.get("api_key")
+        if "vllm" in self._raw or "command" in self._raw:
+            if value is not None:
+                self._problem("api_key", "is made up anew whenever the server is started; leave it out")
+            return ()
         if value is None and row is not None:
             value = self._document.env.get(row.key_variable)
             if not value and row.key_needed:

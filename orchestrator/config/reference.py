@@ -30,15 +30,14 @@ for `${`. A variable that is not set is an error, except in a provider with `opt
 listed as left out. Anchors and merges (`<<`) work. A file may have 1 MB, 20,000 values and 40 levels.
 
 A changed file is taken over within 2 s without dropping a request; one with a mistake changes nothing, is logged, and
-shows in `/admin/config`; so it is with each user's file by itself. What is marked *later* is validated, and then refused
-with "is not available yet".
+shows in `/admin/config`; so it is with each user's file by itself.
 
 This page is made from the classes that validate the file. Do not edit it: `python -m orchestrator.config.reference`.
 
 ## `providers: NAME:`
 
-The name is the prefix of its models' selectors, `NAME/model`. Needed is one of `base_url`, `simulate`, `replay`, or a
-known name.
+The name is the prefix of its models' selectors, `NAME/model`. Needed is one of `base_url`, `simulate`, `replay`,
+`vllm`, `command`, or a known name.
 
 | key | type | default | meaning |
 | --- | --- | --- | --- |
@@ -72,7 +71,7 @@ _PROVIDER = (
         "optional",
         "true, false",
         "false",
-        "left out, with its reason, where a variable is not set, nothing listens (`ollama`), or it is not available yet",
+        "left out, with its reason, where a variable is not set or nothing listens (`ollama`)",
     ),
     (
         "api_version",
@@ -81,7 +80,14 @@ _PROVIDER = (
         "`azure` alone: a dated version of its interface, such as 2024-10-21, with a path for each deployment; else v1",
     ),
     ("models", "list of text", "asked of the provider", "what /v1/models lists; any other is passed on all the same"),
-    ("command", "list of text", "", "*later*: a program that hosts an engine, with `{port}` and `{key}` filled in"),
+    (
+        "command",
+        "list of text",
+        "",
+        "a server of OpenAI's shape that is run here, with `{port}`, `{host}` and `{key}` filled in; a program that begins "
+        "with `./` is found from the configuration's folder. Beside it stand `gpus`, `replicas`, `env`, `cold_start_s` and "
+        "`hang_s`: see below",
+    ),
 )
 
 _FITTED = """
@@ -178,10 +184,10 @@ def _table(section: type) -> str:
     return "\n".join(rows) + "\n"
 
 
-def _section(title: str, section: type, *, later: bool = False) -> str:
+def _section(title: str, section: type) -> str:
     said = " ".join((section.__doc__ or "").split())
     said = re.sub(r"^`[^`]*:`\s*", "", said)
-    return f"\n## `{title}`\n\n{'*Later.* ' if later else ''}{said[:1].upper()}{said[1:]}\n\n{_table(section)}"
+    return f"\n## `{title}`\n\n{said[:1].upper()}{said[1:]}\n\n{_table(section)}"
 
 
 def _known() -> str:
@@ -227,8 +233,9 @@ def page() -> str:
     ):  # fmt: skip
         parts.append(_section(provider + name, section))
     parts.append(_section(provider + "latency_s:", settings.Latency))
-    parts.append(_section(provider + "vllm:", schema.Vllm, later=True))
-    parts.append(_section(provider + "vllm: replicas:", schema.Replicas, later=True))
+    parts.append(_section(provider + "vllm:", schema.Vllm))
+    parts.append(_section(provider + "command:", schema.Engine))
+    parts.append(_section(provider + "replicas:", settings.Replicas))
     parts.append(_known())
     parts.append(
         "\n## `aliases: NAME: SELECTOR`\n\nBare names that existing clients send. A `*` in the name stands for any text, "

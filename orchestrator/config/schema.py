@@ -1,7 +1,6 @@
-"""Sections that only the reader of configurations knows: what a tier may hold, and all that is not built yet.
+"""Sections that only the reader of configurations knows: what a tier may hold, how a local model is written down.
 
-What runs is in `orchestrator.config.settings`. Everything that the contract names is validated; what is not built yet is
-then refused with "is not available yet", never ignored.
+What runs is in `orchestrator.config.settings`.
 """
 
 from __future__ import annotations
@@ -13,37 +12,41 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt, Le
 
 from orchestrator.config.scalars import STRICT, Seconds
-from orchestrator.config.settings import Extract
+from orchestrator.config.settings import Extract, Replicas
 
 
 @dataclass(frozen=True, slots=True)
-class Replicas:
-    """`vllm: replicas:` between how many it scales."""
+class Engine:
+    """Beside `command:`, a server of OpenAI's shape that is run here: SGLang, llama.cpp, transformers."""
 
     __pydantic_config__: ClassVar = STRICT
-    min: Annotated[int, Ge(0), Le(1000)] = 1
-    max: Annotated[int, Ge(1), Le(1000)] = 1
+    gpus: Annotated[float, Ge(0), Le(64)] = 0
+    """GPUs a replica, all of one node; a part (0.5) shares one."""
+    replicas: Annotated[int, Ge(1), Le(1000)] | Replicas = 1
+    """How many, spread over the nodes; or between how many it scales."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables beside those of its node; `{key}` stands for its key here, too."""
+    cold_start_s: Seconds = 600.0
+    """How long it may take until it answers, and how long a call waits for it that has nobody else to ask."""
+    hang_s: Seconds = 30.0
+    """How long its health may stay unanswered before it is ended and started anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class Vllm:
-    """`vllm:` a local model: actors that host vLLM."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vllm(Engine):
+    """`vllm:` a local model: vLLM's own server, run here."""
 
     __pydantic_config__: ClassVar = STRICT
     model: str
-    """A name of Hugging Face's, or a path."""
+    """A name of Hugging Face's, or a path; one that begins with `./` starts at the configuration's folder."""
     served_name: str | None = None
     """What requests call it; left out: `model`."""
     gpus: Annotated[float, Ge(0), Le(64)] = 1
-    """GPUs a replica; 0 for a CPU build."""
-    replicas: Annotated[int, Ge(1), Le(1000)] | Replicas = 1
+    """GPUs a replica, all of one node; 0 for a CPU build. Over 1: a tensor parallel model, unless `args` say otherwise."""
     python: str | None = None
-    """The interpreter that has vLLM; left out: ours."""
+    """The interpreter that has vLLM, on every node that may run it; left out: ours."""
     args: tuple[str, ...] = ()
     """More arguments for vLLM's server."""
-    env: Mapping[str, str] = field(default_factory=dict)
-    cold_start_s: Seconds = 600.0
-    """How long it may take until it answers."""
 
 
 @dataclass(frozen=True, slots=True)

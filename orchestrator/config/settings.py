@@ -137,6 +137,38 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
+class Replicas:
+    """`replicas:` between how many a local model scales; a number alone is both bounds."""
+
+    __pydantic_config__: ClassVar = STRICT
+    min: Annotated[int, Ge(0), Le(1000)] = 1
+    """0: none while nobody asks; a call then starts one."""
+    max: Annotated[int, Ge(1), Le(1000)] = 1
+    target: Count = 32
+    """Calls at once that each of them is meant to have: more than that for 2 s brings another one."""
+    idle_s: Seconds = 300.0
+    """For how long fewer have to do before one is taken away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosted:
+    """A server that the orchestrator itself runs, once a replica: what `vllm:` and `command:` come to."""
+
+    command: tuple[str, ...]
+    """The program and its arguments; `{host}`, `{port}`, `{key}` and `{python}` (ours) are filled in on its node."""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Over the environment of its node; `{host}`, `{port}` and `{key}` are filled in, too."""
+    gpus: float = 0.0
+    replicas: Replicas = field(default_factory=Replicas)
+    cold_start_s: float = 600.0
+    """How long it may take until it answers, and how long a call waits for it that has nobody else to ask."""
+    hang_s: float = 30.0
+    """How long its health may stay unanswered before it is ended and started anew."""
+    serves: tuple[str, ...] = ()
+    """The models that it is known to have before it can be asked."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelOptions:
     """`model_options: MODEL:` what a model can do, over the preset's own table. Left out: not known, and tried."""
 
@@ -184,7 +216,7 @@ class Provider:
     name: str
     dialect: str = "openai"
     base_url: str = ""
-    """Up to and including the version segment, without a trailing slash; empty for `simulate` and `replay`."""
+    """Up to and including the version segment, without a trailing slash; empty for what is run by the orchestrator itself."""
     key_header: str = "authorization"
     """The header that carries the key; `authorization` carries it as a bearer token, any other as it is."""
     model_prefix: str = ""
@@ -205,11 +237,12 @@ class Provider:
     """Azure's dated interface: each model has a path of its own (its deployment), and each call names this version."""
     simulate: Simulate | None = None
     replay: Replay | None = None
+    hosted: Hosted | None = None
 
-    def url(self, path: str, model: str = "") -> str:
-        """Where a path below the base URL is; `model`: of a call to it."""
+    def url(self, path: str, model: str = "", at: str = "") -> str:
+        """Where a path below the base URL is; `model`: of a call to it; `at`: the base URL of one upstream of several."""
         if not self.api_version:
-            return self.base_url + path
+            return (at or self.base_url) + path
         base, named, _ = self.base_url.partition("/deployments/")
         if model:
             base = self.base_url if named else f"{base}/deployments/{quote(model, safe='')}"

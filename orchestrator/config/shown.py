@@ -12,8 +12,8 @@ from orchestrator.types import Json
 
 
 def shown(config: Config) -> Json:
-    """All of it but the keys and the lists of prices, of which it says how many there are, what headers of ours hold, and the
-    hashes of callers' keys."""
+    """All of it but the keys and the lists of prices, of which it says how many there are, what headers of ours and
+    variables of local models hold, and the hashes of callers' keys."""
     value = asdict(replace(config, prices=Prices()))
     keys = value.pop("keys")
     prices = config.prices
@@ -30,6 +30,9 @@ def shown(config: Config) -> Json:
         del caller["key_sha256"]
     for name, provider in value["providers"].items():
         provider["accounts"] = max(1, len(keys.get(name, ())))
+        if provider["hosted"] is not None:
+            # What a variable holds may be a key of somebody's.
+            provider["hosted"]["env"] = sorted(provider["hosted"]["env"])
         quirks = provider["quirks"]
         provider["quirks"] = {k: sorted(v) if isinstance(v, frozenset) else v for k, v in quirks.items()}
     if (ledger := value["ledger"]) is not None:

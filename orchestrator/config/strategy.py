@@ -12,10 +12,6 @@ from orchestrator.config.votes import Wrong, read_votes
 from orchestrator.resilience.latency import SHARES
 
 STRATEGIES = ("balance", "cascade", "consensus", "fallback", "first", "hedge", "race", "spill", "split")
-LATER = "is not available yet"
-"""Said of what the contract names and this version does not have: refused, never ignored."""
-
-
 MAX_TTL_S = 31_536_000.0
 """A year: as for `cache:` itself."""
 _SHARES = {f"p{share * 100:.0f}": share for share in SHARES}

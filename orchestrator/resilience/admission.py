@@ -21,8 +21,10 @@ from bisect import bisect_left, insort
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from math import inf
+from typing import NamedTuple
 
 from orchestrator.config import settings
+from orchestrator.hosting.affinity import Load, nearest
 from orchestrator.resilience.breaker import Breaker
 from orchestrator.resilience.limits import Bucket
 from orchestrator.resilience.retry import backoff_s
@@ -35,6 +37,27 @@ PATIENT = 100_000
 """Calls of lower priority that may wait: their callers' windows are what bounds them."""
 IDLE_MODELS = 1_000
 """Callers choose models' names, so what is remembered of them is bounded: the least recently used idle ones go first."""
+
+
+class Upstream(NamedTuple):
+    """What counts as an account: a key of the provider's, or a replica of a local model, which has an address of its own."""
+
+    key: str | None
+    """None: it is called without credentials."""
+    base_url: str = ""
+    """Empty: the provider's."""
+    replica: int | None = None
+
+
+class Absence(NamedTuple):
+    """Why a local model has nobody to answer now."""
+
+    failure: Failure
+    wait_s: float
+    """How long a call waits for somebody that has nobody else to ask; 0: it is refused at once."""
+
+
+NOBODY = Absence(Failure(FailureKind.STARTING, "the model is being started", retry_after_s=1.0), 0.0)
 
 
 @dataclass(slots=True)
@@ -54,11 +77,10 @@ class Model:
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """One API key of the provider."""
+    """One API key of the provider, or one replica of a local model."""
 
     index: int
-    key: str | None = field(repr=False)
-    """None: the provider is called without credentials."""
+    upstream: Upstream = field(repr=False)
     breaker: Breaker
     requests: Bucket
     tokens: Bucket
@@ -67,6 +89,8 @@ class Account:
     misconfigured: str | None = None
     trouble: str | None = None
     """What the last failure was that counts against all of it."""
+    load: Load = field(default_factory=Load)
+    """Of a replica: how busy it says that it is."""
     models: OrderedDict[str, Model] = field(default_factory=OrderedDict)
 
     def model(self, name: str, breaker: settings.Breaker) -> Model:
@@ -106,6 +130,10 @@ class Waiter:
     """When it has waited long enough."""
     late: Failure
     """What becomes of it then."""
+    waits: bool = True
+    """See `Request.waits`."""
+    affinity: bytes = b""
+    """See `Admission.arrive`."""
     result: Permit | Failure | None = None
 
 
@@ -115,19 +143,25 @@ class _Blocked:
 
     until_s: float
     failure: Failure | None = None
+    patience_s: float = 0.0
+    """How long it may wait, if that is longer than a place is waited for."""
 
 
 class Admission:
     """The machine of one pool. Guaranteed: at most `concurrency` permits an account are out at any time."""
 
     def __init__(
-        self, provider: settings.Provider, keys: tuple[str | None, ...], now_s: float, rng: random.Random
+        self, provider: settings.Provider, upstreams: tuple[Upstream, ...], now_s: float, rng: random.Random
     ) -> None:
         self._provider = provider
         self._rng = rng
+        self.absence = NOBODY
+        """What is said while there is no upstream at all, which happens to local models alone."""
+        self.missed = 0
+        """Calls that came while there was none."""
         self.accounts: tuple[Account, ...] = ()
         self._former: list[Account] = []
-        """Accounts whose key was taken away, while calls of theirs are still in flight."""
+        """Accounts that were taken away, while calls of theirs are still in flight."""
         self.queue: list[Waiter] = []
         self._arrivals = 0
         self._passed = 0
@@ -136,21 +170,21 @@ class Admission:
         self._mean_s = 1.0
         """A moving average of how long a permit is out, for the estimate of how long one waits."""
         self._answered = 0
-        self.configure(provider, keys, now_s)
+        self.configure(provider, upstreams, now_s)
 
-    def configure(self, provider: settings.Provider, keys: tuple[str | None, ...], now_s: float) -> None:
-        """Goes on by other settings. What is in flight stays counted, and an account whose key stays keeps its state.
+    def configure(self, provider: settings.Provider, upstreams: tuple[Upstream, ...], now_s: float) -> None:
+        """Goes on by other settings. What is in flight stays counted, and an account whose upstream stays keeps its state.
 
         Rate limits and breakers begin anew where their own settings have changed.
         """
         before, self._provider = self._provider, provider
-        known = {account.key: account for account in self.accounts}
+        known = {account.upstream: account for account in self.accounts}
         accounts = []
-        for index, key in enumerate(keys):
-            account = known.pop(key, None)
+        for index, upstream in enumerate(upstreams):
+            account = known.pop(upstream, None)
             if account is None:
                 breaker = Breaker(provider.breaker)
-                account = Account(index, key, breaker, *_buckets(provider.limits, now_s))
+                account = Account(index, upstream, breaker, *_buckets(provider.limits, now_s))
             else:
                 account.index = index
                 if provider.limits != before.limits:
@@ -168,21 +202,43 @@ class Admission:
         """Permits that are out."""
         return sum(account.in_flight for account in (*self.accounts, *self._former))
 
+    def in_flight_at(self, base_url: str) -> int:
+        """Permits of a replica that are out, also where it was taken away."""
+        accounts = (*self.accounts, *self._former)
+        return sum(account.in_flight for account in accounts if account.upstream.base_url == base_url)
+
     def arrive(
-        self, model: str, tokens: int, priority: int, now_s: float, max_wait_s: float | None = None
+        self,
+        model: str,
+        tokens: int,
+        priority: int,
+        now_s: float,
+        max_wait_s: float | None = None,
+        *,
+        waits: bool = True,
+        affinity: bytes = b"",
     ) -> Permit | Failure | Waiter:
-        """A call comes. It may go, is refused, or waits (until `pump` says otherwise), for `max_wait_s` at the most."""
+        """A call comes. It may go, is refused, or waits (until `pump` says otherwise), for `max_wait_s` at the most.
+
+        `waits`: see `Request.waits`. `affinity`: what calls have in common that one replica is to answer, if it is not
+        busier than the others.
+        """
         if self.draining:
             return Failure(FailureKind.DRAINING, "the pool is shutting down", retry_after_s=1.0)
+        patience_s = 0.0
         ahead = bisect_left(self.queue, (priority, 0), key=_key) if priority and self.queue else 0
         until_s = now_s
+        self.missed += not self.accounts
+        if max_wait_s is not None and (wait_s := self._engines_wait_s()) > max_wait_s:
+            return _busy(f"its own queue takes about {wait_s:.1f} s", max_wait_s, wait_s)
         if not ahead:
-            decided = self._decide(model, tokens, now_s)
+            decided = self._decide(model, tokens, now_s, waits, affinity)
             if isinstance(decided, Permit):
                 return decided
             if decided.failure is not None:
                 return decided.failure
             until_s = decided.until_s
+            patience_s = decided.patience_s
         if max_wait_s is not None and (wait_s := self._wait_s(priority, until_s, now_s)) > max_wait_s:
             return _busy(f"a place would be free after about {wait_s:.1f} s", max_wait_s, wait_s)
         pool = self._provider.pool
@@ -191,23 +247,34 @@ class Admission:
             return Failure(
                 FailureKind.QUEUE_FULL,
                 f"the queue is full ({most} calls wait for {self._places} places)",
-                retry_after_s=max(1.0, self._mean_s * most / self._places),
+                retry_after_s=max(1.0, self._mean_s * most / max(1, self._places)),
             )
         self._arrivals += 1
-        most_s = inf if priority else pool.queue_timeout_s
+        most_s = inf if priority else max(pool.queue_timeout_s, patience_s)
         late = Failure(FailureKind.QUEUE_TIMEOUT, f"no place became free within {most_s:g} s", retry_after_s=1.0)
         if max_wait_s is not None and max_wait_s < most_s:
             most_s, late = max_wait_s, _busy("no place became free in time", max_wait_s, 1.0)
-        waiter = Waiter((priority, self._arrivals), model, tokens, now_s, now_s + most_s, late)
+        waiter = Waiter((priority, self._arrivals), model, tokens, now_s, now_s + most_s, late, waits, affinity)
         insort(self.queue, waiter, key=_key)
         return waiter
 
     def _wait_s(self, priority: int, until_s: float, now_s: float) -> float:
         """How long a call that comes now will wait: until a pause or a limit is over (`until_s`), else for its turn."""
+        if not self.accounts:
+            return self.absence.wait_s
         if until_s not in (now_s, inf):
             return until_s - now_s
         ahead = bisect_left(self.queue, (priority + 1, 0), key=_key)
         return self._mean_s * (ahead + 1) / self._places
+
+    def _engines_wait_s(self) -> float:
+        """How long a local model's least busy replica will have a call wait that is sent now: it may queue calls itself."""
+        if self._provider.hosted is None:
+            return 0.0
+        waits = (
+            one.load.waiting / max(1.0, one.in_flight + one.load.running - one.load.waiting) for one in self.accounts
+        )
+        return self._mean_s * min(waits, default=0.0)
 
     def _waiting(self, priority: int) -> int:
         """How many wait that are interactive; or that are not."""
@@ -222,12 +289,12 @@ class Admission:
             if self.draining:
                 waiter.result = Failure(FailureKind.DRAINING, "the pool is shutting down", retry_after_s=1.0)
             elif now_s >= waiter.until_s:
-                waiter.result = waiter.late
-            elif self.in_flight >= self._places:
+                waiter.result = waiter.late if self.accounts else self.absence.failure
+            elif self._full:
                 if now_s < timeout_s:
                     break
             else:
-                decided = self._decide(waiter.model, waiter.tokens, now_s)
+                decided = self._decide(waiter.model, waiter.tokens, now_s, waiter.waits, waiter.affinity)
                 waiter.result = decided if isinstance(decided, Permit) else decided.failure
                 if isinstance(decided, Permit):
                     self._passed = 0 if waiter.key[0] else self._passed + 1
@@ -255,9 +322,9 @@ class Admission:
     def next_s(self, now_s: float) -> float:
         """When `pump` has to be asked again, even if no call ends; infinity: no need."""
         next_s = self._earliest_timeout()
-        if self.in_flight < self._places:
+        if not self._full:
             for waiter in self.queue:
-                decided = self._blocked(waiter.model, waiter.tokens, now_s)
+                decided = self._blocked(waiter.model, waiter.tokens, now_s, waiter.waits)
                 next_s = min(next_s, decided.until_s)
         return next_s
 
@@ -321,19 +388,33 @@ class Admission:
     def _places(self) -> int:
         return self._provider.pool.concurrency * len(self.accounts)
 
+    @property
+    def _full(self) -> bool:
+        """Whether a place has to become free first."""
+        most = self._provider.pool.concurrency
+        return bool(self.accounts) and all(account.in_flight >= most for account in self.accounts)
+
     def _earliest_timeout(self) -> float:
         return min((waiter.until_s for waiter in self.queue), default=inf)
 
-    def _decide(self, name: str, tokens: int, now_s: float) -> Permit | _Blocked:
-        """Lets a call go by the least busy account that may take it, of equals the one with the fewest calls; charges it."""
+    def _decide(
+        self, name: str, tokens: int, now_s: float, waits: bool = True, affinity: bytes = b""
+    ) -> Permit | _Blocked:
+        """Lets a call go by the least busy account that may take it, of equals the one with the fewest calls; charges it.
+
+        Of replicas, by the one that `orchestrator.hosting.affinity` chooses.
+        """
         best: Account | None = None
-        for account in self.accounts:
+        if self._provider.hosted is not None:
+            able = [one for one in self.accounts if self._ready_s(one, name, tokens, now_s) <= now_s]
+            best = nearest(able, affinity) if able else None
+        for account in self.accounts if self._provider.hosted is None else ():
             if best is not None and (best.in_flight, best.calls) <= (account.in_flight, account.calls):
                 continue
             if self._ready_s(account, name, tokens, now_s) <= now_s:
                 best = account
         if best is None:
-            return self._blocked(name, tokens, now_s)
+            return self._blocked(name, tokens, now_s, waits)
         model = best.model(name, self._provider.breaker)
         best.in_flight += 1
         best.calls += 1
@@ -351,8 +432,11 @@ class Admission:
             ready_s = max(ready_s, model.paused_until_s, model.breaker.ready_s(now_s))
         return max(ready_s, account.requests.ready_s(now_s, 1), account.tokens.ready_s(now_s, tokens))
 
-    def _blocked(self, name: str, tokens: int, now_s: float) -> _Blocked:
+    def _blocked(self, name: str, tokens: int, now_s: float, waits: bool) -> _Blocked:
         """Why no account takes the call now. Called when there is none that would."""
+        if not self.accounts:
+            failure, wait_s = self.absence
+            return _Blocked(inf, None, wait_s) if waits and wait_s else _Blocked(now_s, failure)
         open_s: list[float] = []
         pauses_s: list[float] = []
         for account in self.accounts:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import inf
 
 from orchestrator.config.settings import Provider
-from orchestrator.resilience.admission import Account, Admission, Permit, Waiter
+from orchestrator.resilience.admission import Absence, Account, Admission, Permit, Upstream, Waiter
 from orchestrator.types import Failure, FailureKind, Usage
 
 
@@ -23,9 +23,20 @@ class Gate:
         self._futures: dict[Waiter, asyncio.Future[Permit | Failure]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    async def admit(self, model: str, tokens: int, priority: int, max_wait_s: float | None = None) -> Permit | Failure:
-        """Waits for a place. Cancelled, it leaves the queue at once and holds nothing."""
-        arrived = self.admission.arrive(model, tokens, priority, self._clock(), max_wait_s)
+    async def admit(
+        self,
+        model: str,
+        tokens: int,
+        priority: int,
+        *,
+        max_wait_s: float | None = None,
+        waits: bool = True,
+        affinity: bytes = b"",
+    ) -> Permit | Failure:
+        """Waits for a place. Cancelled, it leaves the queue at once and holds nothing. See `Admission.arrive`."""
+        arrived = self.admission.arrive(
+            model, tokens, priority, self._clock(), max_wait_s, waits=waits, affinity=affinity
+        )
         if not isinstance(arrived, Waiter):
             return arrived
         future: asyncio.Future[Permit | Failure] = asyncio.get_running_loop().create_future()
@@ -54,9 +65,10 @@ class Gate:
         self.admission.probed(account, self._clock(), ill)
         self._pump()
 
-    def configure(self, provider: Provider, keys: tuple[str | None, ...]) -> None:
+    def configure(self, provider: Provider, upstreams: tuple[Upstream, ...], absence: Absence | None = None) -> None:
         """See `Admission.configure`. Whoever can go by the new settings goes."""
-        self.admission.configure(provider, keys, self._clock())
+        self.admission.configure(provider, upstreams, self._clock())
+        self.admission.absence = absence or self.admission.absence
         self._pump()
 
     def drain(self) -> None:

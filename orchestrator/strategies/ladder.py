@@ -41,10 +41,12 @@ def ladder(
     is left. Guaranteed: each rung is asked at most once, save that a rung whose pool was lost, or which was too busy, is
     asked once more when nothing else is left, and that one which was stopped may be asked to go on with a stream; after a
     failure that forbids others (a malformed request), nothing new is started, and what is in flight may still answer; once a
-    call is committed, no other is started until it is cut.
+    call is committed, no other is started until it is cut; a rung that is asked while others wait for their turn does not
+    wait for its model to be started (`Request.waits`), unless time brings them their turn.
     """
     rungs = range(len(names)) if order is None else order
-    return _Ladder(names, rungs, request, resume, around, max_wait_s).run(stagger_s, may_hedge)
+    patient = stagger_s < inf
+    return _Ladder(names, rungs, request, resume, around, max_wait_s, patient=patient).run(stagger_s, may_hedge)
 
 
 class _Ladder:
@@ -56,7 +58,10 @@ class _Ladder:
         resume: bool,
         around: frozenset[FailureKind],
         max_wait_s: float | None,
+        *,
+        patient: bool,
     ) -> None:
+        self._patient = patient
         self._names = names
         self._request = request
         self._resume = resume
@@ -73,17 +78,15 @@ class _Ladder:
 
     def _begin(self, *, extra: bool = False) -> Call:
         rung = self._waiting.pop(0)
-        waits = self._max_wait_s is None or rung == self._last or rung in self._again
-        call = Call(self._asked, rung, self._request if waits else self._hurried, extra)
+        request = self._request if self._patient or not self._waiting else self._request._replace(waits=False)
+        if self._max_wait_s is not None and rung != self._last and rung not in self._again:
+            # Within another spill, its limit holds as well.
+            limits_s = (self._max_wait_s, request.max_wait_s)
+            request = request._replace(max_wait_s=min(limit_s for limit_s in limits_s if limit_s is not None))
+        call = Call(self._asked, rung, request, extra)
         self._asked += 1
         self._running[call.id] = rung
         return call
-
-    @property
-    def _hurried(self) -> Request:
-        """The request as a rung is asked that is not waited for; within another spill, its limit holds as well."""
-        limits = [limit_s for limit_s in (self._max_wait_s, self._request.max_wait_s) if limit_s is not None]
-        return self._request._replace(max_wait_s=min(limits))
 
     def run(self, stagger_s: float, may_hedge: Callable[[float], bool]) -> Plan:
         barred: Failure | None = None
@@ -122,7 +125,7 @@ class _Ladder:
         self._failures[rung] = failure
         if not failure.kind.traits.try_other and failure.kind not in self._around:
             return True
-        again = failure.kind is FailureKind.POOL_LOST or (self._max_wait_s is not None and _is_busy(failure))
+        again = failure.kind is FailureKind.POOL_LOST or (self._max_wait_s is not None and _passes(failure))
         if again and rung not in self._again:
             self._again.add(rung)
             self._waiting.append(rung)
@@ -170,9 +173,9 @@ class _Ladder:
         return None
 
 
-def _is_busy(failure: Failure) -> bool:
-    """Whether waiting would have helped; of a nested route, somewhere in it."""
-    return failure.kind is FailureKind.BUSY or any(_is_busy(cause) for _, cause in failure.causes)
+def _passes(failure: Failure) -> bool:
+    """Whether waiting would have helped, for a place or for a model that starts; of a nested route, somewhere in it."""
+    return failure.kind in (FailureKind.BUSY, FailureKind.STARTING) or any(_passes(one) for _, one in failure.causes)
 
 
 def _cut(first: Failure, since: Sequence[str]) -> Failure:

@@ -11,12 +11,14 @@ from orchestrator.wire.http import Header
 _K = FailureKind
 _LIMITS = {_K.RATE_LIMITED, _K.QUEUE_FULL, _K.QUEUE_TIMEOUT, _K.BUSY, _K.PAUSED, _K.OVER_BUDGET}
 _TIMEOUTS = {_K.SILENT, _K.STALLED, _K.DEADLINE}
+_AWAY = {_K.STARTING, _K.DOWN}
 _CALLERS = {_K.MALFORMED, _K.UNSUPPORTED, _K.CONTEXT_LENGTH, _K.CONTENT_POLICY, _K.TOO_LARGE, _K.NOT_FOUND}
 _REQUESTS = {_K.MALFORMED, _K.UNSUPPORTED, _K.CONTEXT_LENGTH, _K.CONTENT_POLICY}
 _ACCOUNT = {_K.UNAUTHORIZED, _K.QUOTA}
 _STATUS = {
     **dict.fromkeys(_LIMITS, 429),
     **dict.fromkeys(_TIMEOUTS, 504),
+    **dict.fromkeys(_AWAY, 503),
     _K.MALFORMED: 400,
     _K.UNSUPPORTED: 400,
     _K.CONTEXT_LENGTH: 400,
@@ -57,14 +59,15 @@ def show(failure: Failure) -> Shown:
     """The status, error object and headers of a failure.
 
     A candidate list that failed as a whole is a 400 if none can do what is asked, a 429 if all hit limits, a 504 if all ran
-    out of time, else a 502. Its `code` is that of the cause which somebody can do most about.
+    out of time, a 503 if all are local models that are not up, else a 502. Its `code` is that of the cause which somebody can
+    do most about.
     """
     speaking = failure
     status = _STATUS.get(failure.kind, 502)
     wait_s = failure.retry_after_s
     if failure.causes:
         kinds = {cause.kind for _, cause in failure.causes}
-        alike = ((_REQUESTS, 400), (_LIMITS, 429), (_TIMEOUTS, 504))
+        alike = ((_REQUESTS, 400), (_LIMITS, 429), (_TIMEOUTS, 504), (_AWAY, 503))
         status = next((status for among, status in alike if kinds <= among), 502)
         speaking = min((cause for _, cause in failure.causes), key=_actionable)
         wait_s = min((cause.retry_after_s for _, cause in failure.causes if cause.retry_after_s), default=wait_s)

@@ -16,6 +16,7 @@ import pytest
 
 from bench.faults import read
 from tests.e2e.test_under_load import TEXT, load, settled
+from tests.engines import provider
 
 pytestmark = pytest.mark.timed
 
@@ -60,7 +61,8 @@ class TwoNodes:
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
     config = Path(tmp_path_factory.mktemp("nodes")) / "config.yaml"
-    config.write_text(CONFIG)
+    # JSON is YAML; a local model whose replicas are to be spread.
+    config.write_text(f"{CONFIG}  gpu: {json.dumps(provider(replicas=2))}\n")
     running = TwoNodes(config)
     yield running
     running.process.communicate(timeout=30)
@@ -99,9 +101,26 @@ async def test_deployments_under_load(nodes: TwoNodes) -> None:
         assert not any(await settled(http))
 
 
+def local(nodes: TwoNodes, node: str) -> int:
+    """How many replicas of the local model are on a node."""
+    return len([name for name in nodes.where(node) if name.startswith("local:gpu:")])
+
+
+async def both_up(http: httpx.AsyncClient) -> list[str]:
+    """The nodes of the local model's replicas, once both are up."""
+    while True:
+        with contextlib.suppress(httpx.HTTPError, KeyError):
+            rows = (await http.get("/admin/pools")).json()["pools"]
+            found = next(row["replicas"] for row in rows if row["provider"] == "gpu")
+            if [one["state"] for one in found] == ["up", "up"]:
+                return [one["node"] for one in found]
+        await asyncio.sleep(0.5)
+
+
 async def test_a_node_that_dies(nodes: TwoNodes) -> None:
-    """What its coordinator held is lost; its pools come back on the other, and nothing stays in flight."""
+    """What its coordinator held is lost; its pools and local models come back on the other, and nothing stays in flight."""
     before = nodes.where("second")
+    assert (1, 1) == (local(nodes, "first"), local(nodes, "second"))
     assert any(name.startswith("SERVE_REPLICA") for name in before), before
     assert any(name.startswith("pool:") for name in before), before
     async with httpx.AsyncClient(base_url=nodes.root, timeout=60) as http:
@@ -117,3 +136,6 @@ async def test_a_node_that_dies(nodes: TwoNodes) -> None:
         assert [] == nodes.where("second")
         assert not any(await settled(http))
         assert (200, []) == await load(http, 200, POOLS)
+        (one, other) = await asyncio.wait_for(both_up(http), 60)
+        assert one == other
+        assert 2 == local(nodes, "first")

@@ -29,6 +29,13 @@ CONTRACT = {
 ACCOUNT: Json = {"breaker": "open", "models": {"a": {"breaker": "open"}, "b": {"breaker": "half_open"}}}
 POOLS: list[Json] = [
     {"provider": "sim", "in_flight": 3, "queued": 2, "accounts": [ACCOUNT, {"breaker": "closed", "models": {}}]},
+    {
+        "provider": "gpu",
+        "in_flight": 0,
+        "queued": 0,
+        "accounts": [],
+        "replicas": [{"state": "up"}, {"state": "starting"}],
+    },
     {"provider": "away", "problem": "it was killed"},
     {"provider": "openai", "left_out": "OPENAI_API_KEY is not set"},
 ]
@@ -80,16 +87,18 @@ def test_the_names_and_labels_of_the_contract(counters: Counters, accept: str, k
 
 
 def test_gauges_are_those_of_the_pools(counters: Counters) -> None:
-    """Breakers that are open, of accounts and models; a pool that does not answer is down; what is left out is none."""
+    """Breakers that are open, of accounts and models; a pool that does not answer is down; what is left out is none.
+    Replicas that are up, of local models alone."""
     found = samples(exposition(counters, POOLS, "")[0].decode(), text_string_to_metric_families)
 
     def values(name: str) -> dict[str, float]:
         return {sample.labels["provider"]: sample.value for sample in found[name]}
 
-    assert {"sim": 3.0} == values("orchestrator_in_flight")
-    assert {"sim": 2.0} == values("orchestrator_queued")
-    assert {"sim": 2.0} == values("orchestrator_breaker_open")
-    assert {"sim": 1.0, "away": 0.0} == values("orchestrator_pool_up")
+    assert {"sim": 3.0, "gpu": 0.0} == values("orchestrator_in_flight")
+    assert {"sim": 2.0, "gpu": 0.0} == values("orchestrator_queued")
+    assert {"sim": 2.0, "gpu": 0.0} == values("orchestrator_breaker_open")
+    assert {"sim": 1.0, "gpu": 1.0, "away": 0.0} == values("orchestrator_pool_up")
+    assert {"gpu": 1.0} == values("orchestrator_replicas_up")
 
 
 def test_totals_are_all_that_only_grows(counters: Counters) -> None:

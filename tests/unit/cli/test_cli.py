@@ -28,6 +28,7 @@ POOLS = {
         {"provider": "fine", "in_flight": 1, "queued": 2, "sessions": 3, "accounts": [{"misconfigured": None, "models": {}}]},
         {"provider": "ill", "accounts": [{"misconfigured": "HTTP 401", "models": {
             "m": {"breaker": "open"}, "n": {"breaker": "closed"}}}]},
+        {"provider": "gpu", "accounts": [], "replicas": [], "absent": "the model is being started"},
     ]
 }  # fmt: skip
 
@@ -127,6 +128,7 @@ def test_pools(run: Any, url: str) -> None:
         "gone - - - TimeoutError",
         "fine 1 2 3 ok",
         "ill - - - HTTP 401; m: open",
+        "gpu - - - the model is being started",
     ] == lines
     assert POOLS["pools"] == json.loads(run("pools", "--json", "--url", url)[1])
 
@@ -138,7 +140,8 @@ def test_check(run: Any, tmp_path: Path) -> None:
     bad.write_text("providers: {sim: {}}")
     (tmp_path / "notes.txt").write_text("{")
     said = f"{good}: providers sim; tiers none\nleft out: openai: NOT_SET_ANYWHERE is not set\n"
-    wrong = f"{bad}:1: providers.sim: needs exactly one of base_url, simulate, replay, or a known provider's preset\n"
+    kinds = "base_url, simulate, replay, vllm, command"
+    wrong = f"{bad}:1: providers.sim: needs exactly one of {kinds}, or a known provider's preset\n"
     assert (0, said, "") == run("check", str(good))
     assert (2, "", wrong) == run("check", str(bad))
     assert (2, said, wrong) == run("check", str(tmp_path))

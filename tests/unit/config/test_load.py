@@ -53,7 +53,7 @@ PRESET = (
     "gemini, azure, bedrock"
 )
 STRATEGY = "has to be one of first, fallback, race, hedge, balance, consensus, cascade, split, spill"
-KIND = "needs exactly one of base_url, simulate, replay, or a known provider's preset"
+KIND = "needs exactly one of base_url, simulate, replay, vllm, command, or a known provider's preset"
 MUCH = "has over 20000 values or 40 levels, aliases followed"
 KEYS = "has to be a string, or a list of strings: one an account"
 URL = "has to be an address such as http://10.0.0.5:8000/v1"
@@ -216,10 +216,21 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
                 "and may not be empty"),
     "an unknown preset": (provider("{preset: x}"), f"2: providers.a.preset: {PRESET}"),
     "a list as preset": (provider("{preset: [x]}"), f"2: providers.a.preset: {PRESET}"),
-    "a kind to come": (provider("{vllm: {model: x}}"), "2: providers.a.vllm: 'vllm' is not available yet"),
-    "a kind to come, wrongly": (provider("{vllm: {replicas: {min: -1}, model: x}}"),
-                                "2: providers.a.vllm.replicas.min: has to be at least 0"),
-    "an engine to come": (provider("{command: [server]}"), "2: providers.a.command: 'command' is not available yet"),
+    "less than no replicas": (provider("{vllm: {replicas: {min: -1}, model: x}}"),
+                              "2: providers.a.vllm.replicas.min: has to be at least 0"),
+    "more replicas at least than at most": (provider("{vllm: {replicas: {min: 2}, model: x}}"),
+                                            "2: providers.a.vllm.replicas.min: may not be over 'max', which is 1"),
+    "one and a half GPUs": (provider("{vllm: {model: x, gpus: 1.5}}"),
+                            "2: providers.a.vllm.gpus: has to be a whole number where it is over 1"),
+    "a port of one's own": (provider("{vllm: {model: x, args: ['--port=1']}}"),
+                            "2: providers.a.vllm.args[0]: may not hold --port: a free one is chosen on its node"),
+    "a key for one's own server": (provider("{vllm: {model: x}, api_key: k}"), "2: providers.a.api_key: is made up anew "
+                                   "whenever the server is started; leave it out"),
+    "an engine without a port": (provider("{command: [server]}"), "2: providers.a.command: has to say {port} somewhere: the "
+                                 "free port that the server is to listen on"),
+    "replicas beside vLLM": (provider("{vllm: {model: x}, replicas: 2}"), "2: providers.a.replicas: belongs into 'vllm'"),
+    "replicas of nothing": (provider("{simulate: {}, replicas: 2}"),
+                            "2: providers.a.replicas: is for a local model: it stands beside 'command'"),
     "an engine as text": (provider("{command: server}"),
                           "2: providers.a.command: has to be a list of words: the program and its arguments"),
     "a probe of nothing": (provider("{simulate: {}, health: {every_s: 5, path: models}}"),
@@ -476,20 +487,19 @@ def test_empty_sections_are_their_defaults(file: Path) -> None:
 
 
 def test_what_is_optional_is_left_out_with_its_reason(file: Path) -> None:
-    """A missing variable, a key that is still to come; tiers that lose every member go along."""
+    """A missing variable; tiers that lose every member go along."""
     config = read(
         file,
         """
         providers:
           openai: {optional: true}
           claude: {preset: anthropic, optional: true}
-          gpu: {vllm: {model: x}, optional: true}
           lab: {base_url: "http://${NO}/v1", optional: true}
           sim: {simulate: {}}
         tiers:
           gone: [openai/a, claude/b]
           too: ["tier:gone"]
-          kept: ["tier:too", gpu/x, sim/a]
+          kept: ["tier:too", lab/x, sim/a]
           judged: {strategy: consensus, models: [sim/a], method: judge, judge: openai/a}
           risen: {strategy: cascade, models: [sim/a, sim/b], escalate: "tier:gone"}
           few: {strategy: consensus, models: [openai/a, claude/b, sim/a], quorum: 2}
@@ -499,7 +509,6 @@ def test_what_is_optional_is_left_out_with_its_reason(file: Path) -> None:
     assert {
         "openai": "OPENAI_API_KEY is not set",
         "claude": "ANTHROPIC_API_KEY is not set",
-        "gpu": "'vllm' is not available yet",
         "lab": "NO is not set",
         "tier:gone": "all its models were left out",
         "tier:too": "all its models were left out",

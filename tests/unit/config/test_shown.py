@@ -22,6 +22,7 @@ def test_it_is_json_without_keys() -> None:
                 **providers,
                 "sim": {"simulate": {}},
                 "two": {"preset": "openai", "api_key": ["k-one", "k-two"]},
+                "gpu": {"vllm": {"model": "m", "env": {"HF_TOKEN": "secret"}}},
             },
             "tiers": {"vote": vote, "split": split},
             "users": {"john": {"experiments": {"e": vote}}},
@@ -41,6 +42,7 @@ def test_it_is_json_without_keys() -> None:
     found = orjson.loads(text)
     assert (1, 2) == (found["providers"]["openai"]["accounts"], found["providers"]["two"]["accounts"])
     assert [("ci", "2027-01-31")] == [(row["name"], row["expires"]) for row in found["callers"]]
+    assert ["HF_TOKEN", "VLLM_API_KEY"] == found["providers"]["gpu"]["hosted"]["env"]
     assert {"percent": 5.0, "allow": ["ada"], "deny": [], "seed": ""} == found["rollout"]
     assert "postgresql://ada:***@db:5433/ledger?***" == found["ledger"]["url"]
     assert "https://hooks.example/***" == found["ledger"]["alerts"]["webhook"]

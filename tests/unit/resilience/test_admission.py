@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.config import settings
-from orchestrator.resilience.admission import IDLE_MODELS, TURN, Admission, Permit, Waiter
+from orchestrator.hosting.affinity import Load
+from orchestrator.resilience.admission import IDLE_MODELS, TURN, Absence, Admission, Permit, Upstream, Waiter
 from orchestrator.types import Failure, FailureKind, Usage
 
-KEYS = ("a", "b", "c")
+KEYS = (Upstream("a"), Upstream("b"), Upstream("c"))
 
 
 def machine(accounts: int = 1, **sections: object) -> Admission:
@@ -357,3 +358,112 @@ def test_spilling_keeps_a_pool_full_and_nobody_waiting() -> None:
     assert max(waits) <= max_wait_s
     assert busy_s / (places * now_s) > 0.95
     assert 0.3 < spilled / count < 0.4
+
+
+def hosted(**sections: object) -> Admission:
+    """A local model's, which has no replica yet."""
+    provider = settings.Provider("gpu", hosted=settings.Hosted(command=("server",)), **sections)  # type: ignore[arg-type]
+    return Admission(provider, (), 0.0, random.Random(1))
+
+
+def replica(number: int) -> Upstream:
+    return Upstream(f"k{number}", f"http://n{number}/v1", number)
+
+
+STARTING = Absence(Failure(FailureKind.STARTING, "starting"), 60.0)
+DOWN = Absence(Failure(FailureKind.DOWN, "no such model"), 0.0)
+
+
+def test_a_model_that_starts_is_waited_for() -> None:
+    """As long as it may take, which is longer than a place is waited for; and its first replica takes who waits."""
+    admission = hosted(pool=settings.Pool(queue_timeout_s=1))
+    admission.absence = STARTING
+    waiting = waiter(admission)
+    assert (60.0, []) == (admission.next_s(0.0), admission.pump(59.0))
+    admission.configure(admission._provider, (replica(0),), 59.0)
+    assert [waiting] == admission.pump(59.0)
+    assert isinstance(waiting.result, Permit)
+    assert 1 == admission.missed
+
+
+def test_it_is_not_waited_for_by_whoever_has_another_to_ask() -> None:
+    """A call that does not wait is refused at once, and counts as one that came."""
+    admission = hosted()
+    admission.absence = STARTING
+    refused = admission.arrive("m", 0, 0, 0.0, waits=False)
+    assert isinstance(refused, Failure)
+    assert FailureKind.STARTING is refused.kind
+    assert 1 == admission.missed
+
+
+def test_one_that_does_not_come_up_in_time_or_at_all() -> None:
+    """Whoever waited is told why: when the time is over, or as soon as there is no use in it."""
+    admission = hosted()
+    admission.absence = STARTING
+    first, batch = waiter(admission), waiter(admission, priority=1)
+    assert [first] == admission.pump(60.0)
+    assert STARTING.failure == first.result
+    admission.absence = DOWN
+    assert [batch] == admission.pump(61.0)
+    assert DOWN.failure == batch.result
+    assert DOWN.failure == refusal(admission)
+
+
+def test_a_full_queue_before_a_model_that_starts() -> None:
+    """It is bounded as any other."""
+    admission = hosted(pool=settings.Pool(queue=1))
+    admission.absence = STARTING
+    waiter(admission)
+    assert FailureKind.QUEUE_FULL is refusal(admission).kind
+
+
+def test_replicas_come_and_go() -> None:
+    """What is in flight at one that was taken away goes on and counts there; others have their places all the same."""
+    admission = hosted(pool=settings.Pool(concurrency=1))
+    admission.configure(admission._provider, (replica(0),), 0.0)
+    held = permit(admission)
+    waiting = waiter(admission)
+    admission.configure(admission._provider, (replica(1),), 1.0)
+    assert [waiting] == admission.pump(1.0)
+    assert (1, 1, 0) == tuple(admission.in_flight_at(f"http://n{n}/v1") for n in range(3))
+    admission.release(held, 2.0, None)
+    assert 0 == admission.in_flight_at("http://n0/v1")
+
+
+def test_a_conversation_goes_to_its_home_among_those_that_can() -> None:
+    """By the hash of what it has in common; to another where its home is full."""
+    admission = hosted(pool=settings.Pool(concurrency=2))
+    admission.configure(admission._provider, tuple(map(replica, range(3))), 0.0)
+
+    def one() -> int | None:
+        let = admission.arrive("m", 0, 0, 0.0, affinity=b"a conversation")
+        assert isinstance(let, Permit)
+        return let.account.upstream.replica
+
+    chosen = [one() for _ in range(6)]
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert {0, 1, 2} == set(chosen)
+
+
+def test_an_engine_that_queues_calls_itself_is_busy_too() -> None:
+    """Where its least busy replica says that as many wait as run, a call would wait for as long as one takes."""
+    admission = hosted()
+    admission.configure(admission._provider, (replica(0), replica(1)), 0.0)
+    admission.release(permit(admission), 4.0, None, seconds=4.0)
+    held = [permit(admission) for _ in range(8)]
+    for account in admission.accounts:
+        account.load = Load(waiting=2.0)
+    assert 4 == held[0].account.in_flight
+    refused = admission.arrive("m", 0, 0, 4.0, max_wait_s=3.9)
+    assert isinstance(refused, Failure)
+    assert (FailureKind.BUSY, 4.0) == (refused.kind, refused.retry_after_s)
+    assert isinstance(admission.arrive("m", 0, 0, 4.0, max_wait_s=4.1), Permit)
+
+
+def test_a_model_that_starts_is_busy() -> None:
+    """For as long as its start is waited for."""
+    admission = hosted()
+    admission.absence = STARTING
+    refused = admission.arrive("m", 0, 0, 0.0, 2.0)
+    assert isinstance(refused, Failure)
+    assert (FailureKind.BUSY, 60.0) == (refused.kind, refused.retry_after_s)

@@ -244,3 +244,18 @@ def test_a_race_takes_as_long_as_its_fastest(delays: list[float]) -> None:
     """The verdict comes at the minimum of the latencies: no strategy adds time of its own."""
     ran = run(ladder([str(i) for i in range(len(delays))], REQUEST, stagger_s=0), [answers(d) for d in delays])
     assert ran.seconds == pytest.approx(min(delays))
+
+
+@pytest.mark.parametrize(
+    ("stagger_s", "waits"), [(inf, [False, False, True]), (0, [True, True, True]), (0.5, [True, True, True])]
+)
+def test_who_waits_for_a_model_to_be_started(stagger_s: float, waits: list[bool]) -> None:
+    """In a fallback the last alone: the others have somebody after them. In a race and a hedge time sees to it."""
+    ran = run(ladder(ABC, REQUEST, stagger_s=stagger_s), [fails(1), fails(1), answers(1)])
+    assert waits == [call.request.waits for _, call in ran.started]
+
+
+def test_within_a_fallback_nobody_waits_but_at_its_end() -> None:
+    """A tier among its members is asked as its first member is."""
+    ran = run(ladder(ABC, REQUEST._replace(waits=False)), [fails(1), fails(1), answers(1)])
+    assert [False, False, False] == [call.request.waits for _, call in ran.started]

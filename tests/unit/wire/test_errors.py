@@ -14,6 +14,7 @@ K = FailureKind
         (K.MALFORMED, 400), (K.CONTEXT_LENGTH, 400), (K.CONTENT_POLICY, 400), (K.NOT_FOUND, 404), (K.TOO_LARGE, 413),
         (K.RATE_LIMITED, 429), (K.QUEUE_FULL, 429), (K.QUEUE_TIMEOUT, 429), (K.PAUSED, 429), (K.OVER_BUDGET, 429),
         (K.SILENT, 504), (K.STALLED, 504), (K.DEADLINE, 504), (K.DRAINING, 503), (K.CANCELLED, 499),
+        (K.STARTING, 503), (K.DOWN, 503),
         (K.UNAUTHORIZED, 502), (K.QUOTA, 502), (K.SERVER_ERROR, 502), (K.BAD_ANSWER, 502), (K.UNREACHABLE, 502),
         (K.RESET, 502), (K.CUT, 502), (K.BAD_EVENT, 502), (K.BREAKER_OPEN, 502), (K.POOL_LOST, 502), (K.INTERNAL, 502),
     ],
@@ -62,11 +63,12 @@ def fallen(*kinds: FailureKind, waits: tuple[float | None, ...] = ()) -> Failure
         ((K.RATE_LIMITED, K.SERVER_ERROR), 502, K.RATE_LIMITED),
         ((K.SERVER_ERROR, K.RATE_LIMITED, K.UNAUTHORIZED), 502, K.UNAUTHORIZED),
         ((K.QUOTA, K.CONTEXT_LENGTH), 502, K.CONTEXT_LENGTH),
+        ((K.STARTING, K.DOWN), 503, K.STARTING),
         ((), 502, K.ALL_FAILED),
     ],
 )
 def test_all_failed_names_what_can_be_acted_on(kinds: tuple[FailureKind, ...], status: int, code: FailureKind) -> None:
-    """None can do it: 400. All limits: 429. All time-outs: 504. Else 502, with the code of the most actionable cause."""
+    """None can do it: 400. All limits: 429. All time-outs: 504. None up: 503. Else 502, and the code of whom one can help."""
     shown = show(fallen(*kinds))
     assert (status, code.value) == (shown.status, shown.error["code"])
 

@@ -1,0 +1,159 @@
+"""What the endpoint adds to a local model: the same vLLM asked through it and directly, in turns, in one run.
+
+    VLLM_PYTHON=.venv-vllm/bin/python python -m bench.local MODEL [--streams 8] [--tokens 128] [--rounds 6] [--gpus 0]
+
+`MODEL` is a folder or a name; `tests/vllm/tiny.py` makes one. Load, endpoint and, without a GPU, vLLM share the cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+import yaml
+
+from bench.load import percentile
+from bench.serving import Served
+
+START_S = 900.0
+EACH = 4
+"""Streams of a caller in a turn."""
+STAGGER_S = 0.13
+ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+
+
+class Place(NamedTuple):
+    """Where the model is asked."""
+
+    name: str
+    url: str
+    model: str
+    key: str
+
+
+class Stream(NamedTuple):
+    """One stream, in seconds."""
+
+    first_s: float
+    token_s: float
+    """Between its tokens, on average."""
+    tokens: int
+    ended_s: float
+
+
+async def stream(session: aiohttp.ClientSession, place: Place, tokens: int, text: str) -> Stream:
+    """One answer of exactly so many tokens."""
+    body = {"model": place.model, "stream": True, "max_tokens": tokens, "ignore_eos": True, "temperature": 1.0,
+            "messages": [{"role": "user", "content": text}], "stream_options": {"include_usage": True}}  # fmt: skip
+    began_s = time.perf_counter()
+    first_s = last_s = 0.0
+    made = 0
+    headers = {"authorization": f"Bearer {place.key}"}
+    async with session.post(f"{place.url}/chat/completions", json=body, headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
+        async for line in answer.content:
+            if line.startswith(b"data: {") and b'"choices":[{' in line.replace(b" ", b""):
+                last_s = time.perf_counter()
+                first_s = first_s or last_s
+            if b'"completion_tokens":' in line:
+                made = tokens
+    assert made == tokens, "the stream did not come to its end"
+    return Stream(first_s - began_s, (last_s - first_s) / (tokens - 1), tokens, last_s)
+
+
+async def caller(session: aiohttp.ClientSession, place: Place, tokens: int, text: str, number: int) -> list[Stream]:
+    """One after the other, begun a little after the caller before: the model is at work on the others' when one begins. No
+    text comes twice, so that no prefix is in the cache in one place alone."""
+    await asyncio.sleep(number * STAGGER_S)
+    return [await stream(session, place, tokens, f"{text} {turn}: why is the sky blue?") for turn in range(EACH)]
+
+
+async def measure(places: tuple[Place, Place], count: int, tokens: int, rounds: int) -> None:
+    """In turns, the first round uncounted."""
+    found: dict[str, list[Stream]] = {place.name: [] for place in places}
+    rates: dict[str, list[float]] = {place.name: [] for place in places}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        for turn in range(rounds + 1):
+            for place in places if turn % 2 else places[::-1]:
+                began_s = time.perf_counter()
+                callers = (caller(session, place, tokens, f"{place.name:<20} {turn} {n}", n) for n in range(count))
+                many = [one for mine in await asyncio.gather(*callers) for one in mine]
+                if turn:
+                    found[place.name] += many
+                    rates[place.name].append(len(many) * tokens / (max(one.ended_s for one in many) - began_s))
+    print("| figure | " + " | ".join(found) + " | added |\n| --- | --- | --- | --- |")
+    for name, values in (
+        ("first token p50, ms", [[1000 * one.first_s for one in many] for many in found.values()]),
+        ("between tokens p50, ms", [[1000 * one.token_s for one in many] for many in found.values()]),
+        ("tokens a second", list(rates.values())),
+    ):
+        here, there = (statistics.median(one) for one in values)
+        print(f"| {name} | {here:.2f} | {there:.2f} | {here - there:+.2f} ({here / there:.3f}) |")
+    worst = [percentile([1000 * one.first_s for one in many], 0.95) for many in found.values()]
+    print(f"| first token p95, ms | {worst[0]:.2f} | {worst[1]:.2f} | {worst[0] - worst[1]:+.2f} |")
+
+
+def directly(served: Served) -> Place:
+    """Where vLLM itself listens, once it is up."""
+    deadline_s = time.monotonic() + START_S
+    while time.monotonic() < deadline_s:
+        for process in served.processes("api_server"):
+            words, env = process.cmdline(), process.environ()
+            if "launcher.py" not in " ".join(words) and served_by(words[words.index("--port") + 1]):
+                return Place(
+                    "direct", f"http://127.0.0.1:{words[words.index('--port') + 1]}/v1", "tiny", env["VLLM_API_KEY"]
+                )
+        time.sleep(0.5)
+    raise SystemExit("vLLM did not come up")
+
+
+def served_by(port: str) -> bool:
+    """Whether vLLM answers there."""
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model")
+    for name, default in (("streams", 8), ("tokens", 128), ("rounds", 6), ("gpus", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    args = parser.parse_args()
+    vllm = {
+        "model": args.model, "served_name": "tiny", "python": os.environ["VLLM_PYTHON"], "gpus": args.gpus,
+        "args": ["--max-model-len=4096", *(() if args.gpus else ("--enforce-eager",))],
+        "env": {} if args.gpus else ON_CPU, "cold_start_s": START_S,
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "bench.yaml"
+        config.write_text(yaml.safe_dump({"providers": {"gpu": {"vllm": vllm, "pool": {"concurrency": 1024}}}}))
+        served = Served(config)
+        try:
+            direct = directly(served)
+            time.sleep(3)  # until its pool has heard of it
+            print(
+                f"{os.cpu_count()} cores, {platform.machine()}, {args.gpus} GPUs, {args.streams} streams of {args.tokens}"
+            )
+            through = Place("through the endpoint", served.url, "gpu/tiny", "none")
+            asyncio.run(measure((through, direct), args.streams, args.tokens, args.rounds))
+        finally:
+            served.stop()
+
+
+if __name__ == "__main__":
+    main()
