@@ -124,7 +124,7 @@ class Hosted:
                     await anyio.sleep(0.2)
 
     def known(self, host: Host) -> set[str]:
-        """The addresses of those coordinators that a host's HAProxy sends requests to."""
+        """The addresses of those coordinators that a host's HAProxy sends requests to; its own host's go by loopback."""
         found: set[str] = set()
         for path in Path(self._environments[host.name]["RAY_TMPDIR"]).glob("*/a"):
             with socket.socket(socket.AF_UNIX) as admin, contextlib.suppress(ConnectionError):
@@ -133,7 +133,7 @@ class Hosted:
                 with admin.makefile() as said:
                     rows = [row.split() for row in said if row[:1].isdecimal()]
                 found |= {row[4] for row in rows if len(row) > 18 and row[5] == UP and int(row[18]) in REPLICA_PORTS}
-        return found
+        return {host.address if address == "127.0.0.1" else address for address in found}
 
     def batch(self, host: Host, spec: Path) -> subprocess.Popen[str]:
         """A batch whose driver is on a host; what it says is in `log`, beside the spec."""
