@@ -32,8 +32,8 @@ from tests.hosts import Host
 GCS_PORT, HTTP_PORT = 6379, 8000
 BIN = Path(sys.executable).parent
 READY_S = 150.0
-REPLICA_PORTS = range(30_000, 31_001)
-"""Where Serve's replicas listen; an HAProxy also knows a proxy of Serve's own, for when there are none."""
+REPLICA = "SERVE_REPLICA"
+"""So the servers of an HAProxy are called that are coordinators; it also knows a proxy of Serve's, for when there are none."""
 UP = "2"
 """HAProxy's word for a server that runs: `srv_op_state`."""
 
@@ -118,22 +118,23 @@ class Hosted:
                     except httpx.HTTPError as error:
                         said = repr(error)
                     await anyio.sleep(0.2)
-                # An HAProxy that answers may know one coordinator alone, and is replaced when it hears of another.
-                while self.known(host) < {one.address for one in self.hosts}:
-                    assert time.monotonic() < deadline_s, f"{host.name} knows of {self.known(host)}"
-                    await anyio.sleep(0.2)
+            # An HAProxy that answers may know one coordinator alone, and is replaced when it hears of another.
+            while (known := self.known()) != [len(self.hosts)] * len(self.hosts):
+                assert time.monotonic() < deadline_s, f"HAProxies know of {known} coordinators"
+                await anyio.sleep(0.2)
 
-    def known(self, host: Host) -> set[str]:
-        """The addresses of those coordinators that a host's HAProxy sends requests to; its own host's go by loopback."""
-        found: set[str] = set()
-        for path in Path(self._environments[host.name]["RAY_TMPDIR"]).glob("*/a"):
+    def known(self) -> list[int]:
+        """To how many coordinators each HAProxy sends requests."""
+        found = []
+        # Where the one on a node has its folder is the head's to say, by the environment of Serve's controller.
+        for path in Path(self.folder).glob("*/*/a"):
             with socket.socket(socket.AF_UNIX) as admin, contextlib.suppress(ConnectionError):
                 admin.connect(str(path))
                 admin.sendall(b"show servers state\n")
                 with admin.makefile() as said:
-                    rows = [row.split() for row in said if row[:1].isdecimal()]
-                found |= {row[4] for row in rows if len(row) > 18 and row[5] == UP and int(row[18]) in REPLICA_PORTS}
-        return {host.address if address == "127.0.0.1" else address for address in found}
+                    rows = [row.split() for row in said]
+                found.append(sum(len(row) > 5 and row[3].startswith(REPLICA) and row[5] == UP for row in rows))
+        return found
 
     def batch(self, host: Host, spec: Path) -> subprocess.Popen[str]:
         """A batch whose driver is on a host; what it says is in `log`, beside the spec."""
