@@ -33,7 +33,7 @@ GCS_PORT, HTTP_PORT = 6379, 8000
 BIN = Path(sys.executable).parent
 READY_S = 150.0
 REPLICA = "SERVE_REPLICA"
-"""So the servers of an HAProxy are called that are coordinators; it also knows a proxy of Serve's, for when there are none."""
+"""So an HAProxy calls coordinators; it also knows a proxy of Serve's, for when there are none."""
 UP = "2"
 """HAProxy's word for a server that runs: `srv_op_state`."""
 
