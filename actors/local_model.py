@@ -146,7 +146,8 @@ def digest(hosted: Hosted) -> str:
 
 def _find_or_make(name: str, hosted: Hosted) -> Any:
     options = ray.remote(
-        num_cpus=0,
+        # What asks for nothing is not spread over the nodes.
+        num_cpus=0 if hosted.gpus else 0.01,
         num_gpus=hosted.gpus,
         max_concurrency=100,
         max_restarts=-1,
