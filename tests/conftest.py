@@ -24,6 +24,7 @@ settings.register_profile(
 settings.load_profile("here")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist's own reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """`make test` has two workers: one has the tests that are marked `timed`, one after the other and from the beginning,
     since those would disturb each other; the other has the rest, a file at a time."""
