@@ -6,7 +6,7 @@ CONFIG ?= configs/default.yaml
 PORT ?= 8000
 TESTS ?= tests
 # Two at a time; `make test WORKERS=` runs them one after the other.
-WORKERS ?= -n 2 --dist loadgroup --no-loadscope-reorder
+WORKERS ?= -n 2 --dist loadscope --no-loadscope-reorder
 VLLM_ENV ?= .venv-vllm
 VLLM_GPUS ?= 0
 

@@ -3,9 +3,11 @@ PostgreSQL."""
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,14 +26,34 @@ settings.register_profile(
 settings.load_profile("here")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist's own reads the marks
+TIMED = "pytestmark = pytest.mark.timed"
+
+
+@functools.cache
+def is_timed(file: str) -> bool:
+    """Whether a file of tests is marked so, which the process that hands them out can only read: it collects none."""
+    return TIMED in (Path(__file__).parent.parent / file).read_text(encoding="utf-8")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that are marked `timed` come first; see below."""
+    items.sort(key=lambda item: item.get_closest_marker("timed") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """`make test` has two workers: one has the tests that are marked `timed`, one after the other and from the beginning,
     since those would disturb each other; the other has the rest, a file at a time."""
-    for item in items:
-        group = "timed" if item.get_closest_marker("timed") else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("timed") is None)
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped, unused-ignore]
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
+        """The same scope is the same worker."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "timed" if is_timed(file) else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
