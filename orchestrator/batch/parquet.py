@@ -9,7 +9,7 @@ arms are to be asked again has lines and no id there.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,24 +151,33 @@ class DataFolder(Claim):
         """Moves lines that are no answers from the results to the folder of those that failed, and has their items asked
         again; how many. Raises Unwritable.
 
-        Killed in between, it leaves a file whose items are not done and whose failures stand: another run writes them down
-        as they are, and they can be asked again once more.
+        Killed in between, it leaves items that are not done and whose failures stand: another run takes them as they are,
+        and has them done in a file of its own. So their ids are looked for in all files, before any failure is taken out.
         """
         try:
-            return sum(self._take_failed(path) for path in _files(Path(self.path)))
+            paths = _files(Path(self.path))
+            found = {path: items for path in paths if (items := self._copy_failed(path))}
+            again = set().union(*found.values())
+            for path in paths if again else ():
+                _keep(
+                    Path(self.path) / CHECKPOINT / path.name,
+                    lambda ids: [one not in again for one in ids[ID].to_pylist()],
+                )
+            return sum(_keep(path, _ok) for path in found)
         except OSError as error:
             raise Unwritable(f"{self.path} cannot be written: {error.strerror or error}") from None
 
-    def _take_failed(self, path: Path) -> int:
+    def _copy_failed(self, path: Path) -> set[str]:
+        """Puts the failures of a file with those that failed; their items."""
         import pyarrow as pa
         import pyarrow.compute as pc
         from pyarrow import parquet
 
         table = parquet.read_table(path)
-        ok = pc.equal(table["outcome"], OK)
-        failed = table.filter(pc.invert(ok))
-        if not failed.num_rows:
-            return 0
+        failed = table.filter(pc.not_equal(table["outcome"], OK))
+        items = set(failed["item"].to_pylist())
+        if not items:
+            return items
         aside = Path(self.path) / FAILED / path.name
         aside.parent.mkdir(exist_ok=True)
         if aside.exists():
@@ -176,12 +185,7 @@ class DataFolder(Claim):
             new = pc.invert(pc.is_in(failed["request_id"], before["request_id"].combine_chunks()))
             failed = pa.concat_tables([before, failed.filter(new)])
         _replace(aside, failed)
-        done = Path(self.path) / CHECKPOINT / path.name
-        ids = parquet.read_table(done)
-        again = pc.is_in(ids[ID], failed["item"].combine_chunks())
-        _replace(done, ids.filter(pc.invert(again)))
-        _replace(path, table.filter(ok))
-        return int(table.num_rows - pc.sum(ok).as_py())
+        return items
 
 
 def _rows(folder: Path, name: str) -> Iterator[tuple[str, str, str, float | None, float]]:
@@ -198,6 +202,22 @@ def _rows(folder: Path, name: str) -> Iterator[tuple[str, str, str, float | None
 def _spent(row: Json) -> float:
     cost = row["cost_usd"]
     return float(row["charged_usd"] or 0.0) if cost is None else float(cost)
+
+
+def _ok(table: pa.Table) -> list[bool]:
+    return [outcome == OK for outcome in table["outcome"].to_pylist()]
+
+
+def _keep(path: Path, wanted: Callable[[pa.Table], list[bool]]) -> int:
+    """Takes the rows out of a file that are not wanted; how many."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = parquet.read_table(path)
+    rest = table.filter(pa.array(wanted(table), pa.bool_()))
+    if rest.num_rows < table.num_rows:
+        _replace(path, rest)
+    return int(table.num_rows - rest.num_rows)
 
 
 def _replace(path: Path, table: pa.Table) -> None:

@@ -115,6 +115,20 @@ def test_failures_are_asked_again(spec: Spec) -> None:
     folder.close()
 
 
+def test_failures_that_another_run_has_taken_as_they_are(spec: Spec) -> None:
+    """Killed when ids were taken out and lines were not, it leaves items that another run has done in a file of its own."""
+    folder = DataFolder(spec.output)
+    folder.open(spec, "0" * 64, force=False, now_s=0.0)
+    block(spec.output, "a", line("1", "a", K.SILENT), line("1", "b"), ids=[])
+    assert {"1": frozenset("ab")} == folder.held().had
+    block(spec.output, "b", ids=["1", "9"])
+    assert {} == folder.held().had
+    assert 1 == folder.take_failed()
+    assert {"1": frozenset("b")} == folder.held().had
+    assert ["9"] == files.read_table(Path(spec.output) / CHECKPOINT / "b.parquet")[ID].to_pylist()
+    folder.close()
+
+
 def test_a_disk_that_is_full(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is said to be; nothing is lost."""
     folder = DataFolder(spec.output)
