@@ -53,7 +53,12 @@ class Row(NamedTuple):
 
 def in_blocks(path: str) -> bool:
     """Whether an input is read by many: parquet, a folder, a pattern, or what a URI names. One file of JSONL is not."""
-    return "://" in path or path.endswith(PARQUET) or _MAGIC.search(path) is not None or os.path.isdir(path)
+    return "://" in path or path.endswith(PARQUET) or _magic(path) is not None or os.path.isdir(path)
+
+
+def _magic(path: str) -> re.Match[str] | None:
+    """Where a pattern begins to be one; what is there by that very name is none."""
+    return None if os.path.exists(path) else _MAGIC.search(path)
 
 
 def files_of(path: str) -> Files:
@@ -62,7 +67,7 @@ def files_of(path: str) -> Files:
     from pyarrow import ArrowException
     from pyarrow.fs import FileSelector, FileSystem, FileType
 
-    magic = _MAGIC.search(path)
+    magic = _magic(path)
     root = path if magic is None else path[: path.rfind("/", 0, magic.start()) + 1]
     try:
         filesystem, inner = FileSystem.from_uri(root)

@@ -43,6 +43,7 @@ def test_which_inputs_are_of_many_files(tmp_path: Path) -> None:
     for path in ("s3://bucket/in", "gs://b/x.jsonl", "/a/in.parquet", "/a/*.jsonl", "/a/[ab].jsonl", str(tmp_path)):
         assert in_blocks(path), path
     assert not in_blocks(str(write(tmp_path / "in.jsonl")))
+    assert not in_blocks(str(write(tmp_path / "[a]" / "in.jsonl")))
 
 
 def test_files_of_a_folder_and_of_a_pattern(tmp_path: Path) -> None:
@@ -56,6 +57,8 @@ def test_files_of_a_folder_and_of_a_pattern(tmp_path: Path) -> None:
     assert ["b.jsonl", "c.jsonl"] == names(f"file://{tmp_path}/**/[bc].jsonl")
     assert ["d.jsonl"] == names(f"{tmp_path}/**d.jsonl")
     assert ["b.jsonl"] == names(tmp_path / "b.jsonl")
+    write(tmp_path / "[a]" / "e.jsonl")
+    assert ["e.jsonl"] == names(tmp_path / "[a]")
 
 
 def test_what_is_no_input(tmp_path: Path) -> None:

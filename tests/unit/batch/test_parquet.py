@@ -145,6 +145,22 @@ def test_a_disk_that_is_full(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> Non
     folder.close()
 
 
+def test_a_file_that_a_power_cut_has_torn(spec: Spec) -> None:
+    """Is named, and what to do about it."""
+    folder = DataFolder(spec.output)
+    folder.open(spec, "0" * 64, force=False, now_s=0.0)
+    block(spec.output, "a", line("1"))
+    (Path(spec.output) / CHECKPOINT / "a.parquet").write_bytes(b"")
+    with pytest.raises(
+        BadFolder, match=r"checkpoint/a\.parquet: cannot be read: .*without a\.parquet in results and in"
+    ):
+        folder.held()
+    (Path(spec.output) / RESULTS / "a.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(BadFolder, match=r"results/a\.parquet: cannot be read"):
+        list(folder.rows())
+    folder.close()
+
+
 def test_whose_folder_it_is(spec: Spec) -> None:
     """Not one of lines, and not one of other arms or another input, whoever insists; parameters may differ."""
     folder = DataFolder(spec.output)
