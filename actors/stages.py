@@ -108,7 +108,7 @@ def look(files: Files, spec: Spec, seed: int | None) -> Looked:
         rows_read = dataset(files)
         looked = Looked()
         try:
-            looked = sum(_batches(rows_read, partial(_looked, files=files, spec=spec, seed=seed)), looked)
+            looked = Looked.together(_batches(rows_read, partial(_looked, files=files, spec=spec, seed=seed)))
             problems = looked.problems
             if not problems and (marks := blocks.twice(looked.marks)):
                 # Ids of the same mark may still be two.

@@ -179,7 +179,7 @@ class Chosen:
 
 @dataclass(slots=True)
 class Looked:
-    """What a look at some rows has shown; `+` puts two together."""
+    """What a look at some rows has shown."""
 
     items: int = 0
     digest: int = 0
@@ -191,14 +191,17 @@ class Looked:
     places: bytes = b""
     """Where a sample is wanted: the first eight bytes of each item's place."""
 
-    def __add__(self, other: Looked) -> Looked:
-        return Looked(
-            self.items + other.items,
-            (self.digest + other.digest) % 2**256,
-            self.size_bytes + other.size_bytes,
-            (self.problems + other.problems)[:MAX_PROBLEMS],
-            self.marks + other.marks,
-            self.places + other.places,
+    @classmethod
+    def together(cls, parts: Iterable[Looked]) -> Looked:
+        """What several looks have shown. (All at once: ids by the million are copied once.)"""
+        parts = [*parts]
+        return cls(
+            sum(part.items for part in parts),
+            sum(part.digest for part in parts) % 2**256,
+            sum(part.size_bytes for part in parts),
+            [problem for part in parts for problem in part.problems][:MAX_PROBLEMS],
+            b"".join(part.marks for part in parts),
+            b"".join(part.places for part in parts),
         )
 
     @property
