@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     except Unwritable as error:
         say(f"{error}: what is on the disk can be gone on with", sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return STOPPED
 
 

@@ -25,12 +25,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import ray
 import ray.data
+from ray._private import auto_init_hook
 from ray.data import ActorPoolStrategy
 from ray.exceptions import RayError
 
@@ -61,6 +63,9 @@ BLOCKS = 64
 ENDING_S = 1.0
 """How long the last blocks may take to the disk when a run is told to stop, beside what is in flight."""
 
+# Threads of Ray Data that have not come to their end when the cluster is left would join it again, or start another one.
+auto_init_hook.enable_auto_connect = False
+
 
 async def run_blocks(args: argparse.Namespace, spec: Spec, config: Config) -> int:
     """Runs a batch; returns its exit code. Raises what `actors.batch.run` tells of."""
@@ -78,6 +83,7 @@ async def run_blocks(args: argparse.Namespace, spec: Spec, config: Config) -> in
     _check_prices(spec, config)
     async with AsyncExitStack() as stack:
         attached = await who_answers(stack, args, spec, config) is not None
+        _on_signals(partial(_leave, asyncio.current_task()))
         looked = await asyncio.to_thread(stages.look, files, spec, args.seed if args.sample else None)
         folder = DataFolder(spec.output)
         run = folder.open(spec, looked.sha256, force=args.force, now_s=time.time())
@@ -87,12 +93,27 @@ async def run_blocks(args: argparse.Namespace, spec: Spec, config: Config) -> in
         folder.note({**run, "items": items})
         if args.retry_failed:
             await asyncio.to_thread(folder.take_failed)
-        batch = _Batch(spec, config, files, folder, items, chosen, attached, run["began_at"])
+        began_at = run["began_at"]
+        batch = await asyncio.to_thread(_Batch, spec, config, files, folder, items, chosen, attached, began_at)
         await batch.run()
         code = end(args, spec, batch.tally, out_of_money=batch.out_of_money, stopped=batch.stopping)
     if not batch.stopping:
         await asyncio.to_thread(report, spec.output)
     return code
+
+
+def _leave(run: asyncio.Task[Any] | None) -> None:
+    """Ends a run that has asked nothing yet."""
+    assert run is not None
+    run.cancel()
+    # Whoever looks at the input in a thread may not hear of it.
+    asyncio.get_running_loop().call_later(STOP_S + ENDING_S, os._exit, STOPPED)
+
+
+def _on_signals(do: Callable[[], object]) -> None:
+    """What is done when somebody wants it to stop. To be called after Ray is there, which has handlers of its own."""
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, do)
 
 
 class _Batch:
@@ -126,9 +147,8 @@ class _Batch:
 
     async def run(self) -> None:
         """Passes over the input until all is done, nothing more can be, or it was told to stop. Raises Unwritable where the
-        results cannot be written, and ConfigError where a worker says that it cannot go on."""
-        for name in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(name, self._stop)
+        results cannot be written, or a worker cannot go on."""
+        _on_signals(self._stop)
         before = self.tally.done
         while not self.stopping and self.tally.done < self._total:
             done, self.out_of_money = self.tally.done, False
@@ -161,6 +181,8 @@ class _Batch:
             held.had,
         )
         await self._foreman.begin.remote(job)
+        if self.stopping:
+            return
         heard = stages.Heard()
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
@@ -293,6 +315,9 @@ class _Rest:
 
 
 def _dry_run(args: argparse.Namespace, spec: Spec, config: Config) -> int:
-    estimated = estimate(_Rest(args, spec), config, worst_of(config), args.latency)
+    try:
+        estimated = estimate(_Rest(args, spec), config, worst_of(config), args.latency)
+    except (ValueError, TypeError, OSError) as error:  # of a file that is none, or has what JSON has not
+        raise problem(args.spec, ("input",), str(error).splitlines()[0]) from None
     say(json.dumps(estimated) if args.json else told(estimated))
     return DONE

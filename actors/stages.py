@@ -18,7 +18,7 @@ from ray.data import DataContext
 from ray.data.block import BlockAccessor, BlockMetadata
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import BlockBasedFileDatasink, Datasource, ReadTask
-from ray.exceptions import ObjectLostError, RayActorError, RayError, WorkerCrashedError
+from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError, WorkerCrashedError
 from ray.util.annotations import RayDeprecationWarning
 
 from orchestrator.batch import blocks
@@ -34,7 +34,7 @@ FILTERS, FILTER_BYTES = 2, 200_000_000
 """Actors that leave out what is done, and the least memory that each asks Ray for: all ids that are done lie in it."""
 LOOKED_BYTES = 1_000_000
 """A block is so large where rows are only looked at."""
-_LOST = (RayActorError, WorkerCrashedError, ObjectLostError)
+_LOST = (RayActorError, WorkerCrashedError, NodeDiedError, ObjectLostError)
 
 
 class Source(Datasource):
@@ -108,7 +108,7 @@ def look(files: Files, spec: Spec, seed: int | None) -> Looked:
         rows_read = dataset(files)
         looked = Looked()
         try:
-            looked = sum(_batches(rows_read, partial(_looked, files=files, spec=spec, seed=seed)), looked)
+            looked = Looked.together(_batches(rows_read, partial(_looked, files=files, spec=spec, seed=seed)))
             problems = looked.problems
             if not problems and (marks := blocks.twice(looked.marks)):
                 # Ids of the same mark may still be two.

@@ -112,8 +112,9 @@ class Worker:
             await self._fail(f"{type(error).__name__}: {error}")
             raise
         finally:
-            await self._asker.end()
+            # First: whatever fails at the end, no block waits for it.
             self._feed.give_up()
+            await self._asker.end()
             await self._settle()
             await stack.aclose()
 

@@ -53,7 +53,12 @@ class Row(NamedTuple):
 
 def in_blocks(path: str) -> bool:
     """Whether an input is read by many: parquet, a folder, a pattern, or what a URI names. One file of JSONL is not."""
-    return "://" in path or path.endswith(PARQUET) or _MAGIC.search(path) is not None or os.path.isdir(path)
+    return "://" in path or path.endswith(PARQUET) or _magic(path) is not None or os.path.isdir(path)
+
+
+def _magic(path: str) -> re.Match[str] | None:
+    """Where a pattern begins to be one; what is there by that very name is none."""
+    return None if os.path.exists(path) else _MAGIC.search(path)
 
 
 def files_of(path: str) -> Files:
@@ -62,7 +67,7 @@ def files_of(path: str) -> Files:
     from pyarrow import ArrowException
     from pyarrow.fs import FileSelector, FileSystem, FileType
 
-    magic = _MAGIC.search(path)
+    magic = _magic(path)
     root = path if magic is None else path[: path.rfind("/", 0, magic.start()) + 1]
     try:
         filesystem, inner = FileSystem.from_uri(root)
@@ -174,7 +179,7 @@ class Chosen:
 
 @dataclass(slots=True)
 class Looked:
-    """What a look at some rows has shown; `+` puts two together."""
+    """What a look at some rows has shown."""
 
     items: int = 0
     digest: int = 0
@@ -186,14 +191,17 @@ class Looked:
     places: bytes = b""
     """Where a sample is wanted: the first eight bytes of each item's place."""
 
-    def __add__(self, other: Looked) -> Looked:
-        return Looked(
-            self.items + other.items,
-            (self.digest + other.digest) % 2**256,
-            self.size_bytes + other.size_bytes,
-            (self.problems + other.problems)[:MAX_PROBLEMS],
-            self.marks + other.marks,
-            self.places + other.places,
+    @classmethod
+    def together(cls, parts: Iterable[Looked]) -> Looked:
+        """What several looks have shown. (All at once: ids by the million are copied once.)"""
+        parts = [*parts]
+        return cls(
+            sum(part.items for part in parts),
+            sum(part.digest for part in parts) % 2**256,
+            sum(part.size_bytes for part in parts),
+            [problem for part in parts for problem in part.problems][:MAX_PROBLEMS],
+            b"".join(part.marks for part in parts),
+            b"".join(part.places for part in parts),
         )
 
     @property

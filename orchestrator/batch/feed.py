@@ -24,8 +24,10 @@ class Done(NamedTuple):
     """An item that leaves."""
 
     item: str
+    """Its id, which counts as done where there are lines; empty: it was given up when some of its arms were done, and so is
+    not, but for those."""
     lines: bytes | None
-    """Those of its arms, as JSONL; None: it was not wanted, or given up."""
+    """Those of its arms, as JSONL; None: it was not wanted, or given up before any of them was done."""
 
 
 class _Open:
@@ -90,6 +92,8 @@ class Feed:
                 continue
             try:
                 item = item_of(0, content)
+                if name in self._open:
+                    raise Wrong("id: stands twice")
             except Wrong:
                 # It was looked at before, and has changed since: it is left to the next run, which says so.
                 self._done(Done(name, None))
@@ -111,10 +115,10 @@ class Feed:
             self._done(Done(name, b"".join(item.lines)))
 
     def give_up(self) -> None:
-        """Whatever is here leaves, and whatever comes."""
+        """Whatever is here leaves, and whatever comes; lines that have come are kept, since they were paid for."""
         self._over = True
         for queue in self._queues.values():
             queue.clear()
         given_up, self._open = self._open, {}
-        for name in given_up:
-            self._done(Done(name, None))
+        for name, item in given_up.items():
+            self._done(Done("", b"".join(item.lines)) if item.lines else Done(name, None))

@@ -133,7 +133,7 @@ def place(item: str, seed: int) -> bytes:
 
 def item_of(number: int, content: bytes) -> Item:
     """The item of a line. Raises Wrong."""
-    if len(content) == MAX_LINE_BYTES:
+    if len(content) >= MAX_LINE_BYTES:
         raise Wrong(f"document: is longer than {MAX_LINE_BYTES // 1_000_000} MB")
     try:
         data = orjson.loads(content)

@@ -9,7 +9,8 @@ arms are to be asked again has lines and no id there.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,18 +118,16 @@ class DataFolder(Claim):
         return [*differs] == ["params"]
 
     def rows(self) -> Iterator[tuple[str, str, str, float | None, float]]:
-        """Item, arm, outcome, cost, and what a budget counts, of each line."""
+        """Item, arm, outcome, cost, and what a budget counts, of each line. Raises BadFolder."""
         return _rows(Path(self.path), RESULTS)
 
     def held(self) -> Held:
-        """What is there."""
-        from pyarrow import parquet
-
+        """What is there. Raises BadFolder."""
         held = Held(spent_usd=sum(row[4] for row in _rows(Path(self.path), FAILED)))
         for path in _files(Path(self.path)):
-            table = parquet.read_table(path, columns=["item", "arm", "cost_usd", "charged_usd"])
+            table = _table(path, ["item", "arm", "cost_usd", "charged_usd"])
             held.spent_usd += sum(_spent(row) for row in table.select(["cost_usd", "charged_usd"]).to_pylist())
-            done = set(parquet.read_table(Path(self.path) / CHECKPOINT / path.name)[ID].to_pylist())
+            done = set(_table(Path(self.path) / CHECKPOINT / path.name)[ID].to_pylist())
             for item, arm in zip(table["item"].to_pylist(), table["arm"].to_pylist(), strict=True):
                 if item not in done:
                     held.had[item] = held.had.get(item, frozenset()) | {arm}
@@ -138,50 +137,51 @@ class DataFolder(Claim):
 
     def _done(self, items: Mapping[str, Any]) -> set[str]:
         """Those of some items that are done: asked again since, in another file."""
-        from pyarrow import parquet
-
         if not items:
             return set()
         done: set[str] = set()
         for path in (Path(self.path) / CHECKPOINT / one.name for one in _files(Path(self.path))):
-            done.update(item for item in parquet.read_table(path)[ID].to_pylist() if item in items)
+            done.update(item for item in _table(path)[ID].to_pylist() if item in items)
         return done
 
     def take_failed(self) -> int:
         """Moves lines that are no answers from the results to the folder of those that failed, and has their items asked
-        again; how many. Raises Unwritable.
+        again; how many. Raises Unwritable and BadFolder.
 
-        Killed in between, it leaves a file whose items are not done and whose failures stand: another run writes them down
-        as they are, and they can be asked again once more.
+        Killed in between, it leaves items that are not done and whose failures stand: another run takes them as they are,
+        and has them done in a file of its own. So their ids are looked for in all files, before any failure is taken out.
         """
         try:
-            return sum(self._take_failed(path) for path in _files(Path(self.path)))
+            paths = _files(Path(self.path))
+            found = {path: items for path in paths if (items := self._copy_failed(path))}
+            again = set().union(*found.values())
+            for path in paths if again else ():
+                _keep(
+                    Path(self.path) / CHECKPOINT / path.name,
+                    lambda ids: [one not in again for one in ids[ID].to_pylist()],
+                )
+            return sum(_keep(path, _ok) for path in found)
         except OSError as error:
             raise Unwritable(f"{self.path} cannot be written: {error.strerror or error}") from None
 
-    def _take_failed(self, path: Path) -> int:
+    def _copy_failed(self, path: Path) -> set[str]:
+        """Puts the failures of a file with those that failed; their items."""
         import pyarrow as pa
         import pyarrow.compute as pc
-        from pyarrow import parquet
 
-        table = parquet.read_table(path)
-        ok = pc.equal(table["outcome"], OK)
-        failed = table.filter(pc.invert(ok))
-        if not failed.num_rows:
-            return 0
+        table = _table(path)
+        failed = table.filter(pc.not_equal(table["outcome"], OK))
+        items = set(failed["item"].to_pylist())
+        if not items:
+            return items
         aside = Path(self.path) / FAILED / path.name
         aside.parent.mkdir(exist_ok=True)
         if aside.exists():
-            before = parquet.read_table(aside)
+            before = _table(aside)
             new = pc.invert(pc.is_in(failed["request_id"], before["request_id"].combine_chunks()))
             failed = pa.concat_tables([before, failed.filter(new)])
         _replace(aside, failed)
-        done = Path(self.path) / CHECKPOINT / path.name
-        ids = parquet.read_table(done)
-        again = pc.is_in(ids[ID], failed["item"].combine_chunks())
-        _replace(done, ids.filter(pc.invert(again)))
-        _replace(path, table.filter(ok))
-        return int(table.num_rows - pc.sum(ok).as_py())
+        return items
 
 
 def _rows(folder: Path, name: str) -> Iterator[tuple[str, str, str, float | None, float]]:
@@ -189,15 +189,46 @@ def _rows(folder: Path, name: str) -> Iterator[tuple[str, str, str, float | None
 
     columns = ["item", "arm", "outcome", "cost_usd", "charged_usd"]
     for path in _files(folder, name):
-        with parquet.ParquetFile(path) as file:
+        with _reading(path), parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(ROWS, columns=columns):
                 for row in batch.to_pylist():
                     yield row["item"], row["arm"], row["outcome"], row["cost_usd"], _spent(row)
 
 
+def _table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    from pyarrow import parquet
+
+    with _reading(path):
+        return parquet.read_table(path, columns=columns)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError) as error:  # Arrow's own are among them
+        what = f"without {path.name} in {RESULTS} and in {CHECKPOINT}, its items are asked again"
+        raise BadFolder(f"{path}: cannot be read: {str(error).splitlines()[0]}; {what}") from None
+
+
 def _spent(row: Json) -> float:
     cost = row["cost_usd"]
     return float(row["charged_usd"] or 0.0) if cost is None else float(cost)
+
+
+def _ok(table: pa.Table) -> list[bool]:
+    return [outcome == OK for outcome in table["outcome"].to_pylist()]
+
+
+def _keep(path: Path, wanted: Callable[[pa.Table], list[bool]]) -> int:
+    """Takes the rows out of a file that are not wanted; how many."""
+    import pyarrow as pa
+
+    table = _table(path)
+    rest = table.filter(pa.array(wanted(table), pa.bool_()))
+    if rest.num_rows < table.num_rows:
+        _replace(path, rest)
+    return int(table.num_rows - rest.num_rows)
 
 
 def _replace(path: Path, table: pa.Table) -> None:

@@ -43,6 +43,7 @@ def test_which_inputs_are_of_many_files(tmp_path: Path) -> None:
     for path in ("s3://bucket/in", "gs://b/x.jsonl", "/a/in.parquet", "/a/*.jsonl", "/a/[ab].jsonl", str(tmp_path)):
         assert in_blocks(path), path
     assert not in_blocks(str(write(tmp_path / "in.jsonl")))
+    assert not in_blocks(str(write(tmp_path / "[a]" / "in.jsonl")))
 
 
 def test_files_of_a_folder_and_of_a_pattern(tmp_path: Path) -> None:
@@ -56,6 +57,8 @@ def test_files_of_a_folder_and_of_a_pattern(tmp_path: Path) -> None:
     assert ["b.jsonl", "c.jsonl"] == names(f"file://{tmp_path}/**/[bc].jsonl")
     assert ["d.jsonl"] == names(f"{tmp_path}/**d.jsonl")
     assert ["b.jsonl"] == names(tmp_path / "b.jsonl")
+    write(tmp_path / "[a]" / "e.jsonl")
+    assert ["e.jsonl"] == names(tmp_path / "[a]")
 
 
 def test_what_is_no_input(tmp_path: Path) -> None:
@@ -126,13 +129,13 @@ def test_a_look_at_rows() -> None:
     assert looked.problems[1].startswith("f:4: document: is not JSON")
     one, other = look(rows(item(1)), {}, "sim/a", 0), look(rows(item("b"), item("c")), {}, "sim/a", 0)
     whole = look(rows(item("c"), item("b"), item(1)), {}, "sim/a", 0)
-    assert whole.sha256 == (other + one).sha256 == (one + other).sha256
+    both = Looked.together((one, other))
+    assert whole.sha256 == Looked.together((other, one)).sha256 == both.sha256
     assert 64 == len(whole.sha256)
-    both = one + other
     assert (3, whole.size_bytes, 24, 24) == (both.items, both.size_bytes, len(both.marks), len(both.places))
     assert look(rows(item(1)), {}, "sim/a").sha256 != look(rows(item(2)), {}, "sim/a").sha256
     many = look(rows(*[b"no"] * 200), {}, "sim/a")
-    assert MAX_PROBLEMS == len(many.problems) == len((many + many).problems)
+    assert MAX_PROBLEMS == len(many.problems) == len(Looked.together((many, many)).problems)
 
 
 def test_ids_that_stand_twice() -> None:
@@ -147,7 +150,7 @@ def test_ids_that_stand_twice() -> None:
 def test_a_sample_is_the_same_as_that_of_one_file() -> None:
     """For the same ids and seed, however many files they are in."""
     ids = [f"i{at}" for at in range(50)]
-    looked = sum((look(rows(item(one)), {}, "sim/a", 7) for one in ids), Looked())
+    looked = Looked.together(look(rows(item(one)), {}, "sim/a", 7) for one in ids)
     lines = {one: at for at, one in enumerate(ids)}
     wanted = choose(lines, None, 10, 7)
     assert wanted == frozenset(lines[one] for one in ids if one in chosen(looked, 10, 7))

@@ -70,6 +70,28 @@ def test_what_is_given_up_leaves_without_lines(tmp_path: Path) -> None:
     assert fed.schedule.next(0.0) is None
 
 
+def test_lines_of_items_that_are_given_up_are_kept(tmp_path: Path) -> None:
+    """By no id that could count as done: the other arms are asked later."""
+    fed = Fed(tmp_path)
+    fed.add("1")
+    one, other = fed.next(), fed.next()
+    fed.write(one)
+    fed.feed.give_up()
+    fed.write(other)
+    ((name, lines),) = fed.gone
+    assert ("", {"item": "1", "arm": "a"}) == (name, json.loads(lines or b""))
+
+
+def test_an_id_that_comes_twice_is_asked_once(tmp_path: Path) -> None:
+    """It did not when the input was looked at: every row leaves all the same."""
+    fed = Fed(tmp_path)
+    fed.add("1", "1")
+    for pair in (fed.next(), fed.next()):
+        fed.write(pair)
+    assert [("1", False), ("1", True)] == [(one.item, one.lines is not None) for one in fed.gone]
+    assert fed.schedule.next(0.0) is None
+
+
 def test_what_is_not_wanted_leaves_at_once(tmp_path: Path) -> None:
     """What is in no sample; arms that an item has lines of; an item that has changed since it was looked at."""
     ids = sorted("12345", key=lambda one: place(one, 0))

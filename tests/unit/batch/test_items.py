@@ -142,6 +142,8 @@ def test_nothing_in_it_not_there_and_endless(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(items, "MAX_LINE_BYTES", 40)
     with pytest.raises(ConfigError, match="1: document: is longer than 0 MB"):
         survey(write(tmp_path, OWN), {}, "sim/a")
+    with pytest.raises(items.Wrong, match="document: is longer than 0 MB"):
+        items.item_of(1, b"x" * 41)
 
 
 def test_which_are_chosen(tmp_path: Path) -> None:

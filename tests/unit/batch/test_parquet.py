@@ -115,6 +115,20 @@ def test_failures_are_asked_again(spec: Spec) -> None:
     folder.close()
 
 
+def test_failures_that_another_run_has_taken_as_they_are(spec: Spec) -> None:
+    """Killed when ids were taken out and lines were not, it leaves items that another run has done in a file of its own."""
+    folder = DataFolder(spec.output)
+    folder.open(spec, "0" * 64, force=False, now_s=0.0)
+    block(spec.output, "a", line("1", "a", K.SILENT), line("1", "b"), ids=[])
+    assert {"1": frozenset("ab")} == folder.held().had
+    block(spec.output, "b", ids=["1", "9"])
+    assert {} == folder.held().had
+    assert 1 == folder.take_failed()
+    assert {"1": frozenset("b")} == folder.held().had
+    assert ["9"] == files.read_table(Path(spec.output) / CHECKPOINT / "b.parquet")[ID].to_pylist()
+    folder.close()
+
+
 def test_a_disk_that_is_full(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is said to be; nothing is lost."""
     folder = DataFolder(spec.output)
@@ -128,6 +142,22 @@ def test_a_disk_that_is_full(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(Unwritable, match="cannot be written: No space left on device"):
         folder.take_failed()
     assert [("1", "timeout")] == [key(one) for one in read(spec.output)]
+    folder.close()
+
+
+def test_a_file_that_a_power_cut_has_torn(spec: Spec) -> None:
+    """Is named, and what to do about it."""
+    folder = DataFolder(spec.output)
+    folder.open(spec, "0" * 64, force=False, now_s=0.0)
+    block(spec.output, "a", line("1"))
+    (Path(spec.output) / CHECKPOINT / "a.parquet").write_bytes(b"")
+    with pytest.raises(
+        BadFolder, match=r"checkpoint/a\.parquet: cannot be read: .*without a\.parquet in results and in"
+    ):
+        folder.held()
+    (Path(spec.output) / RESULTS / "a.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(BadFolder, match=r"results/a\.parquet: cannot be read"):
+        list(folder.rows())
     folder.close()
 
 
