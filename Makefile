@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/default.yaml
 PORT ?= 8000
 TESTS ?= tests
-# Two at a time; `make test WORKERS=` runs them one after the other.
-WORKERS ?= -n 2 --dist loadscope --no-loadscope-reorder
+# `WORKERS="-n 2 --dist loadscope --no-loadscope-reorder"` runs two files at a time (tests/conftest.py).
+WORKERS ?=
 VLLM_ENV ?= .venv-vllm
 VLLM_GPUS ?= 0
 
