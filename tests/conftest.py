@@ -42,8 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Of two workers (`make test WORKERS="-n 2 …"`) one has the tests that are marked `timed`, one after the other and from the
-    beginning, since those would disturb each other; the other has the rest, a file at a time."""
+    """Of two workers (`make test WORKERS="-n 2 …"`) one has the tests that are marked `timed`, one after the other and from
+    the beginning, since those would disturb each other; the other has the rest, a file at a time."""
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped, unused-ignore]
 
     class ByFile(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
