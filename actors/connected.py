@@ -155,6 +155,11 @@ async def application() -> Any:
     """
     handle = await asyncio.to_thread(_handle)
     handle._init(_run_router_in_separate_loop=False)
+    # By default Serve makes each call one that a replica may refuse, for having too many, and so a generator of Ray's. Where
+    # that ends, Ray waits for the caller to have heard of its items, within the replica's event loop (2.60,
+    # `execute_streaming_generator_async`): a caller whose node dies and closes nothing would stop the whole coordinator, for
+    # everybody. None refuses: they take whatever comes, and pools bound it. A plain call costs less, too.
+    handle._router._asyncio_router._enable_strict_max_ongoing_requests = False
     await _rollout(handle)
     return handle
 

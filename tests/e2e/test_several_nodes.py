@@ -39,9 +39,9 @@ FLAGS = {
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "3",
     # A lost coordinator's connections hang until an HAProxy ends that has been replaced since: 120 s by default.
-    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "20",
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "12",
 }
-STREAM_S = 12
+STREAM_S = 8
 ITEMS = 120
 
 
@@ -144,6 +144,7 @@ def assert_once(spec: Path) -> None:
     )
 
 
+@pytest.mark.timeout(300)
 def test_pools_of_other_hosts(cluster: Cluster) -> None:
     """Whole answers and streams through each node's port, of pools on either: read over the pools' advertised addresses, by
     coordinators on both."""
@@ -173,7 +174,7 @@ def test_pools_of_other_hosts(cluster: Cluster) -> None:
     cluster.hosted.ask(cluster.caller, ask)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_a_node_that_is_lost(cluster: Cluster, tmp_path: Path) -> None:
     """Its power fails, and nothing is closed. Streams that its coordinator held are cut, those that only its pools sent are
     gone on with by others; a batch whose driver lives ends as if nothing had been, and one whose driver was there is gone on
@@ -187,14 +188,13 @@ def test_a_node_that_is_lost(cluster: Cluster, tmp_path: Path) -> None:
         lost, kept = (next(name for name, at in places.items() if at == one.address) for one in (worker, head))
         while min(len(results(staying)), len(results(moving))) < 32:
             await asyncio.sleep(0.1)
-        idle = {one: hosted.relayed()[one] for one in (Relayed(head, head), Relayed(head, worker))}
+        idle = hosted.relayed()
         async with cluster.http(head) as http:
             bodies = [chat(True, slow(lost), slow(kept)), chat(True, slow(kept), slow(lost))] * 8
             streams = [asyncio.ensure_future(told(http, body)) for body in bodies]
-            while sum(row["in_flight"] for row in (await gauges(http)).values()) < len(streams):
+            while (read_by := hosted.relayed() - idle).total() < len(streams):
                 await asyncio.sleep(0.1)
-            await asyncio.sleep(1)  # all of them have said something
-            held = sum(hosted.relayed()[one] - count for one, count in idle.items())
+            held = sum(count for one, count in read_by.items() if one.coordinator == head)
             await asyncio.to_thread(hosted.lose, worker)
             return held, list(await asyncio.gather(*streams))
 
