@@ -47,8 +47,11 @@ def run(*arguments: str) -> int:
 
 
 def killed(title: str) -> int:
-    """kill -9 of the actors of a kind; how many there were."""
-    found = [one for one in psutil.Process().children(recursive=True) if one.name().startswith(f"ray::{title}")]
+    """kill -9 of the actors of a kind; how many there were. Of this cluster: an endpoint that is served may be beside it."""
+    import ray
+
+    raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
+    found = [one for one in psutil.Process(raylet).children() if one.name().startswith(f"ray::{title}")]
     for process in found:
         process.kill()
     return len(found)
