@@ -44,7 +44,7 @@ def main(config: str | None) -> None:
             logging_level="warning",
             _temp_dir=f"{folder}/r",
         )
-        # As `ray start` leaves it: of several clusters on a machine, a job is told of the one that its folder names, else any.
+        # As `ray start` leaves it: of several clusters on a machine, a job finds the one that its folder names, else any.
         Path(f"{folder}/r/ray_current_cluster").write_text(context.address_info["gcs_address"])
         port = None
         if config is not None:
