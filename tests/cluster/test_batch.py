@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
+from tests.cluster.killing import killed
 from tests.unit.batch.given import write_spec
 
 CONFIG = """
@@ -44,14 +44,6 @@ def run(*arguments: str) -> int:
     from actors import batch
 
     return batch.main([*arguments, "--connect", "never"])
-
-
-def killed(title: str) -> int:
-    """kill -9 of the actors of a kind; how many there were."""
-    found = [one for one in psutil.Process().children(recursive=True) if one.name().startswith(f"ray::{title}")]
-    for process in found:
-        process.kill()
-    return len(found)
 
 
 def beside(folder: Path, count: int, do: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
