@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
+from tests.cluster.killing import killed
 from tests.unit.batch.given import write_spec
 
 CONFIG = """
@@ -44,17 +44,6 @@ def run(*arguments: str) -> int:
     from actors import batch
 
     return batch.main([*arguments, "--connect", "never"])
-
-
-def killed(title: str) -> int:
-    """kill -9 of the actors of a kind; how many there were. Of this cluster: an endpoint that is served may be beside it."""
-    import ray
-
-    raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
-    found = [one for one in psutil.Process(raylet).children() if one.name().startswith(f"ray::{title}")]
-    for process in found:
-        process.kill()
-    return len(found)
 
 
 def beside(folder: Path, count: int, do: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:

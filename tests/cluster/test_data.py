@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from orchestrator.batch.results import failed, read
 from orchestrator.types import Json
+from tests.cluster.killing import killed
 from tests.unit.batch.given import write_spec
 
 CONFIG = """
@@ -58,14 +58,6 @@ def pairs(folder: Path) -> Counter[tuple[str, str]]:
 def done(folder: Path) -> int:
     """Blocks whose results count."""
     return len([*(folder / "checkpoint").glob("*[0-9].parquet")])
-
-
-def killed(title: str) -> int:
-    """kill -9 of the actors of a kind; how many there were."""
-    found = [one for one in psutil.Process().children(recursive=True) if one.name().startswith(f"ray::{title}")]
-    for process in found:
-        process.kill()
-    return len(found)
 
 
 def beside(folder: Path, blocks: int, do: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
