@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -272,3 +275,18 @@ def _chunk(writer: asyncio.StreamWriter, text: str) -> bool:
     data = text.encode()
     writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
     return True
+
+
+@contextmanager
+def running() -> Iterator[Upstream]:
+    """One on a loop of its own, for tests that are served by other processes."""
+    server = Upstream()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
+    yield server
+    asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()

@@ -12,14 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.killing import killed
+from tests.cluster.batches import CONFIG, killed, run
 from tests.unit.batch.given import write_spec
-
-CONFIG = """
-providers:
-  sim: {simulate: {latency_s: {median: 0.01, p99: 0.02}}, pool: {concurrency: 20}}
-pricing: {overrides: {"sim/*": {input_per_mtok_usd: 1, output_per_mtok_usd: 10}}}
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -38,12 +32,6 @@ def write(folder: Path, items: int, **keys: Any) -> str:
 def lines(folder: Path) -> list[Any]:
     path = folder / "out" / "results.jsonl"
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
-
-
-def run(*arguments: str) -> int:
-    from actors import batch
-
-    return batch.main([*arguments, "--connect", "never"])
 
 
 def beside(folder: Path, count: int, do: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:

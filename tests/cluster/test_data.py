@@ -17,14 +17,8 @@ from pyarrow import parquet
 
 from orchestrator.batch.results import failed, read
 from orchestrator.types import Json
-from tests.cluster.killing import killed
+from tests.cluster.batches import CONFIG, killed, run
 from tests.unit.batch.given import write_spec
-
-CONFIG = """
-providers:
-  sim: {simulate: {latency_s: {median: 0.01, p99: 0.02}}, pool: {concurrency: 20}}
-pricing: {overrides: {"sim/*": {input_per_mtok_usd: 1, output_per_mtok_usd: 10}}}
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +37,6 @@ def write(folder: Path, items: int, files: int = 4, **keys: Any) -> str:
         parquet.write_table(pa.Table.from_pylist(rows[at::files]), folder / "in" / f"{at}.parquet")
     (folder / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(write_spec(folder, config="c.yaml", input="in", **keys))
-
-
-def run(*arguments: str) -> int:
-    from actors import batch
-
-    return batch.main([*arguments, "--connect", "never"])
 
 
 def pairs(folder: Path) -> Counter[tuple[str, str]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 
 from bench.serving import Served
 from tests.e2e.table import cells_of
-from tests.upstream import Upstream
+from tests.upstream import Upstream, running
 
 CONFIG = """
 providers:
@@ -76,16 +74,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.fixture(scope="session")
 def upstream() -> Iterator[Upstream]:
     """The misbehaving upstream, on a loop of its own."""
-    server = Upstream()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
-    yield server
-    asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
-    loop.close()
+    with running() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

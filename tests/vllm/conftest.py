@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 import yaml
 
 from bench.serving import Served
-from tests.upstream import Upstream
+from tests.upstream import Upstream, running
 
 PYTHON = os.environ.get("VLLM_PYTHON", "")
 """The interpreter that has vLLM; `make test-vllm` says it."""
@@ -59,16 +57,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def upstream() -> Iterator[Upstream]:
     """An upstream that cuts its streams, on a loop of its own."""
-    server = Upstream()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
-    yield server
-    asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
-    loop.close()
+    with running() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

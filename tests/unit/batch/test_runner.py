@@ -307,6 +307,7 @@ async def test_who_has_more_wakes_who_asks(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             while len(gone) < count:
                 await asyncio.sleep(0.001)
+        assert count == len(gone)
         gone.clear()
     asker.stop()
     await asyncio.wait_for(asking_on, 10)
