@@ -21,7 +21,6 @@ from actors.ledger import RayDesk
 from actors.pools import RayPools
 from actors.scaling import MOST_ONGOING, cpus_of, replicas_of
 from orchestrator import logs
-from orchestrator.accounting import Lasting
 from orchestrator.asks import Answer, Ask, Reloaded
 from orchestrator.cache.flights import Flights
 from orchestrator.callers import Caller
@@ -33,6 +32,7 @@ from orchestrator.coordinator import Coordinator
 from orchestrator.counters import Counters
 from orchestrator.errors import CallFailed
 from orchestrator.keyring import KeyBook, Keyring
+from orchestrator.lasting import Lasting
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.keeping import Keeping
 from orchestrator.limits.limiter import Limiter

@@ -21,6 +21,7 @@ from typing import Any
 
 from actors.running import BAD, DONE, FAILED, STOPPED, end, report, say, who_answers
 from actors.window import ApplicationWindow, OwnWindow, own_window
+from orchestrator.batch.arguments import add_run
 from orchestrator.batch.blocks import in_blocks
 from orchestrator.batch.costs import worst_of
 from orchestrator.batch.dry import estimate, told
@@ -31,7 +32,6 @@ from orchestrator.batch.results import ResultsError, require
 from orchestrator.batch.runner import Runner
 from orchestrator.batch.spec import Spec, load_spec
 from orchestrator.batch.tally import Progress
-from orchestrator.cli.batch import add_run
 from orchestrator.config.load import default_config, load
 from orchestrator.config.settings import Config
 from orchestrator.errors import ConfigError, NoApplication

@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import RayError
 
 from actors.fresh import begin
-from actors.pool import RELAY_HOST
+from actors.names import RELAY_HOST
 from orchestrator.errors import NoApplication
 
 _FLAGS = {

@@ -10,12 +10,12 @@ from actors.answers import RayAnswers
 from actors.cluster import joined
 from actors.ledger import RayDesk
 from actors.pools import RayPools
-from orchestrator.accounting import Lasting
 from orchestrator.cache.flights import Flights
 from orchestrator.config.digest import digest
 from orchestrator.config.live import Snapshot
 from orchestrator.config.settings import Config
 from orchestrator.coordinator import Coordinator
+from orchestrator.lasting import Lasting
 from orchestrator.ledger.keeping import Keeping
 
 POOLS_UP_S = 20.0

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TextIO
 
 from actors.edge import IMPORT_PATH
 from actors.fresh import begin
+from actors.names import NAMESPACE, RELAY_HOST
 from actors.terminal import Terminal
 from actors.watchdog import MARK, sweep
 from orchestrator.config.load import load
@@ -84,7 +85,7 @@ def flags(folder: str, mark: str) -> dict[str, str]:
     env = EVERYWHERE | {
         MARK: mark,
         SOCKET: f"{folder}/l",
-        "ORCHESTRATOR_RELAY_HOST": "127.0.0.1",
+        RELAY_HOST: "127.0.0.1",
         # A port that every request of a second cluster would otherwise reach for.
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         # Serve waits at least this long before it stops a replica; it has nobody to wait for here.
@@ -253,7 +254,6 @@ def _serve(
 def _drain(ray: Any) -> None:
     """Lets what is in flight come to its end, for a while; what comes meanwhile is refused with 503."""
     from actors.control import NAME
-    from actors.pool import NAMESPACE
 
     try:
         ray.get(ray.get_actor(NAME, NAMESPACE).drain.remote(DRAIN_S), timeout=DRAIN_S + 1)

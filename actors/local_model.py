@@ -22,7 +22,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from actors.pool import NAMESPACE, RELAY_HOST
+from actors.names import NAMESPACE, RELAY_HOST
 from orchestrator import logs
 from orchestrator.config.operations import Logs
 from orchestrator.config.settings import Hosted, Provider

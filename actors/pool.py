@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, NodeLabelSchedulingStrategy, NotIn
 
+from actors.names import NAMESPACE, RELAY_HOST
 from actors.relay import Address, Called, Relay, Ticketed
 from orchestrator import current, logs
 from orchestrator.config.operations import Logs
@@ -33,9 +34,6 @@ from orchestrator.types import Chunk, Failure, FailureKind, Json, Reply
 if TYPE_CHECKING:
     from orchestrator.hosting.keeper import Keeper
 
-NAMESPACE = "orchestrator"
-RELAY_HOST = "ORCHESTRATOR_RELAY_HOST"
-"""The address on which pools listen for coordinators; unset: their node's. `orchestrator serve` sets loopback."""
 HEAD = "node:__internal_head__"
 """The resource that Ray gives to the head node alone."""
 LABEL = "orchestrator/pools"

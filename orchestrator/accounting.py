@@ -1,25 +1,21 @@
 """What stands beside a request: who may begin one, and who is told of how it ended.
 
-A coordinator belongs to one configuration; those who keep account outlive it (`Lasting`) and are shared by all coordinators
-of a process. The order is fixed: the route is known, every `Allowing` of `limiting` is asked in turn, then the cache, then
-every one of `allowing`, calls are made, the report is written, allowances are settled, and every `Observer` is told, whether
-there was an answer, a failure, or nobody left to hear. So what the cache answers counts as a request, and needs no budget.
+A coordinator belongs to one configuration; those who keep account outlive it (`orchestrator.lasting`) and are shared by all
+coordinators of a process. The order is fixed: the route is known, every `Allowing` of `limiting` is asked in turn, then the
+cache, then every one of `allowing`, calls are made, the report is written, allowances are settled, and every `Observer` is
+told, whether there was an answer, a failure, or nobody left to hear. So what the cache answers counts as a request, and needs
+no budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from orchestrator.asks import Ask
-from orchestrator.balancing import Scores
-from orchestrator.cache.flights import Flights
 from orchestrator.config.settings import Config
-from orchestrator.counters import Counters
 from orchestrator.drive import Record
 from orchestrator.routes import Route
-from orchestrator.telemetry import Telemetry
 from orchestrator.tracing import Trace
 from orchestrator.types import Failure, Finish, Json, Reply
 
@@ -79,19 +75,3 @@ class Observer(Protocol):
     def ended(self, ended: Ended) -> None:
         """Never blocks, never raises."""
         ...
-
-
-@dataclass(slots=True)
-class Lasting:
-    """What stays when one configuration follows another: what was counted and learned, and who keeps account."""
-
-    counters: Counters = field(default_factory=Counters)
-    telemetry: Telemetry = field(default_factory=Telemetry)
-    scores: Scores = field(default_factory=Scores)
-    cache: Flights = field(default_factory=Flights)
-    limiting: tuple[Allowing, ...] = ()
-    """Asked of every request, in this order: how many there may be."""
-    allowing: tuple[Allowing, ...] = ()
-    """Asked in this order of requests for which somebody is called: what they may cost."""
-    observers: tuple[Observer, ...] = ()
-    """Told after the counters, the telemetry and the log."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from orchestrator import current
-from orchestrator.accounting import Asked, Lasting
+from orchestrator.accounting import Asked
 from orchestrator.asks import Answer, Ask, Sink
 from orchestrator.cache.terms import Wanting
 from orchestrator.callers import Caller
@@ -17,6 +17,7 @@ from orchestrator.config.operations import CallerKey
 from orchestrator.config.settings import Config, Server, Strategy
 from orchestrator.drive import Record, Runtime
 from orchestrator.errors import NotAllowed, UnknownSelector
+from orchestrator.lasting import Lasting
 from orchestrator.request import OneRequest
 from orchestrator.resilience.budget import Budget, Turns
 from orchestrator.resilience.latency import Quantiles

@@ -9,12 +9,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from orchestrator.accounting import Lasting
 from orchestrator.config.operations import Ledger
 from orchestrator.config.settings import Config, Provider
 from orchestrator.coordinator import Coordinator
 from orchestrator.endpoint import Endpoint
 from orchestrator.errors import ConfigError
+from orchestrator.lasting import Lasting
 from orchestrator.ledger.keeping import Desk, Keeping
 from orchestrator.local import Local
 from orchestrator.types import Json

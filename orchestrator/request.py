@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from orchestrator.accounting import Allowance, Allowing, Asked, Ended, Lasting, Observer
+from orchestrator.accounting import Allowance, Allowing, Asked, Ended, Observer
 from orchestrator.asks import Answer, Gone, Sink
 from orchestrator.cache.flights import Made
 from orchestrator.cache.kept import Origin, report_of_hit
@@ -16,6 +16,7 @@ from orchestrator.cache.terms import Terms
 from orchestrator.dialects.resume import SoFar
 from orchestrator.drive import Record, Run, Runtime, drive
 from orchestrator.errors import Denied
+from orchestrator.lasting import Lasting
 from orchestrator.logs import RequestLines
 from orchestrator.report import cost_of_call, report_of
 from orchestrator.routes import Candidate

@@ -1,4 +1,4 @@
-"""`orchestrator batch`: its arguments, which `python -m actors.batch` shares, and the commands that need no cluster."""
+"""`orchestrator batch`: its commands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import sys
 from importlib import import_module
 from typing import Any
+
+from orchestrator.batch.arguments import add_choice, add_run
 
 
 def add_batch(commands: Any) -> None:
@@ -15,7 +17,7 @@ def add_batch(commands: Any) -> None:
     add_run(below.add_parser("run", help="run it here, or go on with it"))
 
     submit = below.add_parser("submit", help="run it as a job of a Ray cluster")
-    _add_choice(submit)
+    add_choice(submit)
     submit.add_argument(
         "--address", help="the cluster's dashboard; default: RAY_API_SERVER_ADDRESS, else this machine's"
     )
@@ -26,45 +28,6 @@ def add_batch(commands: Any) -> None:
         ("weights", "turn a folder of results into weights for a consensus"),
     ):
         below.add_parser(name, help=what).add_argument("folder")
-
-
-def add_run(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `batch run`."""
-    _add_choice(parser)
-    parser.add_argument("--dry-run", action="store_true", help="ask nobody; say what it comes to")
-    parser.add_argument("--latency", type=_seconds, help="seconds an answer takes, for --dry-run")
-    parser.add_argument("--json", action="store_true", help="what it has come to as JSON, on the last line")
-
-
-def _add_choice(parser: argparse.ArgumentParser) -> None:
-    """What is run, and how."""
-    parser.add_argument("spec", help="a YAML file")
-    parser.add_argument("--limit", type=_count, help="the first so many items")
-    parser.add_argument("--sample", type=_count, help="so many items, the same for the same seed")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--retry-failed", action="store_true", help="ask those again that have failed")
-    parser.add_argument("--output", help="the folder of the results, instead of the spec's")
-    parser.add_argument("--force", action="store_true", help="go on in a folder of another spec")
-    parser.add_argument(
-        "--connect",
-        default="auto",
-        help="the cluster of the running application: an address; auto (default): one that is found; never: a "
-        "coordinator of its own",
-    )
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("has to be at least 1")
-    return count
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds <= 86_400:
-        raise argparse.ArgumentTypeError("has to be above 0 and at most 86400 seconds")
-    return seconds
 
 
 def batch(args: argparse.Namespace) -> int:

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from orchestrator.accounting import Allowance, Asked, Ended, Lasting
+from orchestrator.accounting import Allowance, Asked, Ended
 from orchestrator.budgets.accounts import Answer, Ask
 from orchestrator.budgets.payments import shown
 from orchestrator.budgets.purse import Purse
 from orchestrator.config.operations import Ledger
+from orchestrator.lasting import Lasting
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.recorder import Recorder
 from orchestrator.ledger.records import Batch, KeyRow, Posted

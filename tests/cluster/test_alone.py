@@ -138,12 +138,13 @@ async def test_a_pool_that_nobody_uses_ends_itself(monkeypatch: pytest.MonkeyPat
     import ray
 
     from actors import pool
+    from actors.names import RELAY_HOST
 
     class Context:
         current_actor = "the pool"
 
     ended: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
-    monkeypatch.setenv(pool.RELAY_HOST, "127.0.0.1")
+    monkeypatch.setenv(RELAY_HOST, "127.0.0.1")
     monkeypatch.setattr(pool, "LONELY_S", 0.5)
     monkeypatch.setattr(ray, "get_runtime_context", Context)
     monkeypatch.setattr(ray, "kill", lambda actor, *, no_restart: ended.put_nowait((actor, no_restart)))

@@ -16,9 +16,9 @@ import httpx
 import pytest
 
 from orchestrator import create_models
-from orchestrator.accounting import Lasting
 from orchestrator.cache.flights import Flights
 from orchestrator.coordinator import Coordinator
+from orchestrator.lasting import Lasting
 from tests.upstream import Upstream
 from tests.wire.conftest import Stack
 

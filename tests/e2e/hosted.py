@@ -26,7 +26,7 @@ import anyio
 import httpx
 
 from actors.launch import flags
-from actors.pool import RELAY_HOST
+from actors.names import RELAY_HOST
 from tests.hosts import Host
 
 GCS_PORT, HTTP_PORT = 6379, 8000

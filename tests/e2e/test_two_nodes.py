@@ -101,6 +101,24 @@ async def test_deployments_under_load(nodes: TwoNodes) -> None:
         assert not any(await settled(http))
 
 
+@pytest.mark.timeout(300)
+async def test_as_many_coordinators_as_there_is_to_do(nodes: TwoNodes) -> None:
+    """Requests that stay in flight bring another one; afterwards there is one less, and nobody's answer is cut for it."""
+    bounds = {"min": 1, "max": 2, "ongoing": 8, "up_s": 1, "down_s": 1}
+    await asyncio.to_thread(nodes.tell, f"deploy {json.dumps(bounds)}")
+    assert 1 == len(replicas(nodes))
+    async with httpx.AsyncClient(base_url=nodes.root, timeout=120, limits=httpx.Limits(max_connections=50)) as http:
+        streams = [asyncio.ensure_future(long_stream(http, 45)) for _ in range(24)]
+        while 1 == len(await asyncio.to_thread(replicas, nodes)):
+            await asyncio.sleep(0.5)
+            assert not any(stream.done() for stream in streams), "there was one coordinator all the time"
+        assert ["whole"] * 24 == await asyncio.gather(*streams)
+        async with asyncio.timeout(90):
+            while 2 == len(await asyncio.to_thread(replicas, nodes)):
+                assert "whole" == await long_stream(http, 0.5)
+    await asyncio.to_thread(nodes.tell, "deploy 2")
+
+
 def local(nodes: TwoNodes, node: str) -> int:
     """How many replicas of the local model are on a node."""
     return len([name for name in nodes.where(node) if name.startswith("local:gpu:")])

@@ -1,7 +1,8 @@
 """A cluster of two nodes on this machine, and the application on it, as a process of its own.
 
 Its first argument is the configuration. It prints a line of JSON when it can answer, and one after each line that it reads:
-`lose` takes the second node away at once, as when its machine dies; `deploy N` deploys the application anew with N replicas.
+`lose` takes the second node away at once, as when its machine dies; `deploy REPLICAS` deploys the application anew with so
+many, or with the bounds of them, as JSON.
 At the end of its input it stops everything.
 """
 
@@ -57,11 +58,11 @@ def main(config: str) -> None:
 
         tell()
         for line in sys.stdin:
-            command, *values = line.split()
+            command, _, value = line.strip().partition(" ")
             if command == "lose":
                 cluster.remove_node(second, allow_graceful=False)
             if command == "deploy":
-                serve.run(build({"config": config, "replicas": int(values[0])}), name=NAME, route_prefix="/")
+                serve.run(build({"config": config, "replicas": json.loads(value)}), name=NAME, route_prefix="/")
             tell()
     finally:
         if ray.is_initialized():

@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator.accounting import Lasting
 from orchestrator.asks import Reloaded
 from orchestrator.config.load import load_mapping
 from orchestrator.config.settings import Config, Latency, Simulate
@@ -17,6 +16,7 @@ from orchestrator.coordinator import Coordinator
 from orchestrator.counters import Counters
 from orchestrator.inprocess import LocalPools
 from orchestrator.keyring import Keyring
+from orchestrator.lasting import Lasting
 from orchestrator.ledger.asking import Asking
 from orchestrator.ledger.bookkeeper import LocalDesk
 from orchestrator.ledger.keeping import Keeping

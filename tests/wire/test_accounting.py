@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from orchestrator.accounting import Allowance, Asked, Ended, Lasting
+from orchestrator.accounting import Allowance, Asked, Ended
 from orchestrator.coordinator import Coordinator
 from orchestrator.errors import Denied
+from orchestrator.lasting import Lasting
 from orchestrator.types import Finish, Reply
 from orchestrator.world import outcome_of
 from tests.upstream import Upstream

@@ -13,10 +13,11 @@ import openai
 import pytest
 
 from orchestrator import create_models
-from orchestrator.accounting import Allowance, Asked, Ended, Lasting
+from orchestrator.accounting import Allowance, Asked, Ended
 from orchestrator.config.load import load_mapping
 from orchestrator.coordinator import Coordinator
 from orchestrator.errors import Denied
+from orchestrator.lasting import Lasting
 from orchestrator.python.client import AppTransport, app_over
 from orchestrator.types import Finish, Json, Reply
 from tests.upstream import Upstream

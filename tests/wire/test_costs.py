@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator.accounting import Ended, Lasting
+from orchestrator.accounting import Ended
 from orchestrator.coordinator import Coordinator
+from orchestrator.lasting import Lasting
 from orchestrator.money import units_of, usd_of
 from orchestrator.types import Json
 from tests.upstream import Upstream

@@ -11,9 +11,10 @@ import httpx2
 import openai
 import pytest
 
-from orchestrator.accounting import Asked, Lasting
+from orchestrator.accounting import Asked
 from orchestrator.coordinator import Coordinator
 from orchestrator.keys import hash_of
+from orchestrator.lasting import Lasting
 from orchestrator.wire.access import Access
 from orchestrator.wire.app import App
 from tests.upstream import Upstream

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.accounting import Lasting
 from orchestrator.config.load import load_mapping
 from orchestrator.config.operations import Ledger
 from orchestrator.errors import LedgerFailed
 from orchestrator.inprocess import inprocess
+from orchestrator.lasting import Lasting
 from orchestrator.ledger import recorder
 from orchestrator.ledger.bookkeeper import LocalDesk
 from orchestrator.ledger.keeping import Keeping

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from orchestrator.accounting import Lasting
 from orchestrator.coordinator import Coordinator
 from orchestrator.errors import Denied
+from orchestrator.lasting import Lasting
 from tests.upstream import Upstream
 from tests.wire.conftest import Serve, Stack
 from tests.wire.test_accounting import Book
