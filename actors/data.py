@@ -42,12 +42,12 @@ from actors.worker import Worker
 from orchestrator.batch import blocks
 from orchestrator.batch.asking import STOP_S
 from orchestrator.batch.blocks import Chosen, Files
-from orchestrator.batch.costs import worst_of
+from orchestrator.batch.costs import judging_of, worst_of
 from orchestrator.batch.dry import estimate, told
 from orchestrator.batch.folder import Unwritable
-from orchestrator.batch.items import Item, asked_of, item_of
+from orchestrator.batch.items import Item, item_of
 from orchestrator.batch.parquet import RESULTS, DataFolder
-from orchestrator.batch.planning import NoPrice
+from orchestrator.batch.planning import pair_of
 from orchestrator.batch.runner import LOOK_S
 from orchestrator.batch.spec import Spec, problem
 from orchestrator.batch.tally import Progress, Tally
@@ -280,13 +280,10 @@ def _workers(concurrency: int) -> int:
 
 def _check_prices(spec: Spec, config: Config) -> None:
     """Raises NoPrice where a budget cannot be kept, as far as that is known by the arms' names."""
-    worst = worst_of(config)
-    probe = Item(1, "probe", "/v1/chat/completions", {"messages": [{"role": "user", "content": "?"}]})
-    for arm, selector in spec.selectors().items():
-        if spec.budget_usd is not None and selector is not None:
-            asked = asked_of(probe, selector, spec.params)
-            if worst(asked) is None:
-                raise NoPrice.of(arm, asked)
+    worst, judging = worst_of(config), judging_of(config, spec)
+    probe = Item(1, "probe", "/v1/chat/completions", {"messages": [{"role": "user", "content": "?"}]}, expected="?")
+    for arm in spec.arms:
+        pair_of(probe, arm, spec, worst, judging)
 
 
 class _Rest:
@@ -316,7 +313,7 @@ class _Rest:
 
 def _dry_run(args: argparse.Namespace, spec: Spec, config: Config) -> int:
     try:
-        estimated = estimate(_Rest(args, spec), config, worst_of(config), args.latency)
+        estimated = estimate(_Rest(args, spec), config, worst_of(config), args.latency, judging_of(config, spec))
     except (ValueError, TypeError, OSError) as error:  # of a file that is none, or has what JSON has not
         raise problem(args.spec, ("input",), str(error).splitlines()[0]) from None
     say(json.dumps(estimated) if args.json else told(estimated))

@@ -24,10 +24,11 @@ from actors.foreman import NEWS_S, Hired, Told
 from actors.window import ApplicationWindow
 from actors.within import WithinWindow, within
 from orchestrator.batch.asking import Asker
-from orchestrator.batch.costs import worst_of
+from orchestrator.batch.costs import judging_of, worst_of
 from orchestrator.batch.feed import Done, Feed
 from orchestrator.batch.items import Wrong
 from orchestrator.batch.leases import LentPurse
+from orchestrator.batch.lines import paid_usd
 from orchestrator.batch.planning import NoPrice
 from orchestrator.batch.schedule import Purse, Schedule
 from orchestrator.types import Json
@@ -79,7 +80,14 @@ class Worker:
         hired: Hired = await self._foreman.hire.remote(worker)
         job, self._window = hired
         self._purse = Purse(None) if job.spec.budget_usd is None else LentPurse(self._short, self._window)
-        self._feed = Feed(job.spec, worst_of(job.config), self._out.put, chosen=job.chosen, had=job.had)
+        self._feed = Feed(
+            job.spec,
+            worst_of(job.config),
+            self._out.put,
+            judging=judging_of(job.config, job.spec),
+            chosen=job.chosen,
+            had=job.had,
+        )
         stack = AsyncExitStack()
         window: ApplicationWindow | WithinWindow
         if job.attached:
@@ -98,7 +106,7 @@ class Worker:
 
     def _write(self, line: Json) -> None:
         self._feed.write(line)
-        self._told.append((line["arm"], line["outcome"], line["cost_usd"]))
+        self._told.append((line["arm"], line["outcome"], paid_usd(line)))
 
     async def _ask(self, stack: AsyncExitStack) -> None:
         try:
