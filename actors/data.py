@@ -46,7 +46,7 @@ from orchestrator.batch.costs import judging_of, worst_of
 from orchestrator.batch.dry import estimate, told
 from orchestrator.batch.folder import Unwritable
 from orchestrator.batch.items import Item, item_of
-from orchestrator.batch.parquet import RESULTS, DataFolder
+from orchestrator.batch.parquet import CHECKPOINT, FAILED, RESULTS, DataFolder
 from orchestrator.batch.planning import pair_of
 from orchestrator.batch.runner import LOOK_S
 from orchestrator.batch.spec import Spec, problem
@@ -74,6 +74,10 @@ async def run_blocks(args: argparse.Namespace, spec: Spec, config: Config) -> in
             "is read by many, so no items are its first: --sample N instead of --limit, which takes the same for a seed"
         )
         raise problem(args.spec, ("input",), what)
+    own = (os.path.join(spec.output, name, "0.parquet") for name in (RESULTS, FAILED, CHECKPOINT))
+    if any(blocks.reads(spec.input, one) for one in own):
+        what = f"{spec.output} lies in the input {spec.input}, and would be read as items: give one that lies elsewhere"
+        raise problem(args.spec, ("output",), what)
     try:
         files = await asyncio.to_thread(blocks.files_of, spec.input)
     except (ValueError, OSError) as error:

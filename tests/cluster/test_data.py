@@ -150,6 +150,11 @@ def test_what_cannot_be_begun_is_said(cluster: Any, tmp_path: Path, capsys: pyte
     spec = write(tmp_path, 5, budget_usd=1)
     assert 2 == run(spec, "--limit", "3")
     assert f"{spec}:2: input: is read by many" in capsys.readouterr().err
+    spec = write(tmp_path, 5, output="in/out")
+    assert 2 == run(spec)
+    assert f"{spec}:3: output: {tmp_path}/in/out lies in the input {tmp_path}/in" in capsys.readouterr().err
+    assert not (tmp_path / "in" / "out").exists()
+    spec = write(tmp_path, 5, budget_usd=1)
     (tmp_path / "c.yaml").write_text("providers: {sim: {simulate: {}}}")
     assert 2 == run(spec)
     assert "budget_usd: cannot be kept: there is no price" in capsys.readouterr().err
