@@ -52,7 +52,7 @@ from orchestrator.batch.runner import LOOK_S
 from orchestrator.batch.spec import Spec, problem
 from orchestrator.batch.tally import Progress, Tally
 from orchestrator.config.settings import Config
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, OrchestratorError
 
 WINDOW = 500
 """Requests that one worker has in flight, unless the spec says how many workers there are."""
@@ -151,7 +151,7 @@ class _Batch:
 
     async def run(self) -> None:
         """Passes over the input until all is done, nothing more can be, or it was told to stop. Raises Unwritable where the
-        results cannot be written, or a worker cannot go on."""
+        results cannot be written, or a worker cannot go on, and NoPrice where it came upon what has none."""
         _on_signals(self._stop)
         before = self.tally.done
         while not self.stopping and self.tally.done < self._total:
@@ -193,7 +193,7 @@ class _Batch:
         # Not in the loop's executor, which whoever ends waits for: a run that was stopped does not.
         threading.Thread(target=self._execute, args=(heard, loop, ended), daemon=True).start()
         until_s = math.inf
-        failure: str | None = None
+        failure: OrchestratorError | None = None
         while not ended.done() and time.monotonic() < until_s:
             await asyncio.wait([ended], timeout=LOOK_S)
             news = await self._news()
@@ -201,13 +201,13 @@ class _Batch:
                 self.tally.add(arm, outcome, cost, here=True)
             self._progress.look()
             self.out_of_money = self.out_of_money or news.refused
-            failure = failure or news.failure or heard.failure
+            failure = failure or news.failure or (Unwritable(heard.failure) if heard.failure else None)
             if failure is not None:
                 await self._hurry()
             if (failure is not None or self.stopping) and until_s == math.inf:
                 until_s = time.monotonic() + STOP_S + ENDING_S
         if failure is not None:
-            raise Unwritable(failure)
+            raise failure
         if ended.done():
             ended.result()
         ray.kill(self._foreman)
@@ -216,7 +216,8 @@ class _Batch:
         try:
             news: foreman.News = await self._foreman.news.remote()
         except RayError as error:
-            return foreman.News(failure=f"the actor that hands out the work was lost ({type(error).__name__})")
+            reason = f"the actor that hands out the work was lost ({type(error).__name__})"
+            return foreman.News(failure=Unwritable(reason))
         return news
 
     async def _hurry(self) -> None:

@@ -17,6 +17,7 @@ from orchestrator.batch.blocks import Chosen
 from orchestrator.batch.leases import Lender
 from orchestrator.batch.spec import Spec
 from orchestrator.config.settings import Config
+from orchestrator.errors import OrchestratorError
 
 NEWS_S = 0.5
 """How often workers tell how they get on."""
@@ -54,7 +55,7 @@ class News:
     """What has happened since the last time."""
 
     lines: list[Told] = field(default_factory=list)
-    failure: str | None = None
+    failure: OrchestratorError | None = None
     """Why a worker could not go on."""
     refused: bool = False
     """Whether there was not enough money for something."""
@@ -97,7 +98,7 @@ class Foreman:
         """Lines have come."""
         self._news.lines += lines
 
-    async def fail(self, reason: str) -> None:
+    async def fail(self, reason: OrchestratorError) -> None:
         """A worker cannot go on, and so nobody can."""
         self._news.failure = self._news.failure or reason
         self._stopping.set()

@@ -26,11 +26,13 @@ from actors.within import WithinWindow, within
 from orchestrator.batch.asking import Asker
 from orchestrator.batch.costs import judging_of, worst_of
 from orchestrator.batch.feed import Done, Feed
+from orchestrator.batch.folder import Unwritable
 from orchestrator.batch.items import Wrong
 from orchestrator.batch.leases import LentPurse
 from orchestrator.batch.lines import paid_usd
 from orchestrator.batch.planning import NoPrice
 from orchestrator.batch.schedule import Purse, Schedule
+from orchestrator.errors import OrchestratorError
 from orchestrator.types import Json
 
 CARRIED = 32
@@ -114,10 +116,12 @@ class Worker:
                 await self._asker.ask()
                 if self._lending is not None:
                     await self._lending
-        except (NoPrice, Wrong) as error:
-            await self._fail(str(error))
+        except NoPrice as error:
+            await self._fail(error)
+        except Wrong as error:
+            await self._fail(Unwritable(str(error)))
         except Exception as error:
-            await self._fail(f"{type(error).__name__}: {error}")
+            await self._fail(Unwritable(f"{type(error).__name__}: {error}"))
             raise
         finally:
             # First: whatever fails at the end, no block waits for it.
@@ -134,7 +138,7 @@ class Worker:
         except RayError:
             return  # nobody is there who counts
 
-    async def _fail(self, reason: str) -> None:
+    async def _fail(self, reason: OrchestratorError) -> None:
         try:
             await self._foreman.fail.remote(reason)
         except RayError:

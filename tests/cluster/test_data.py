@@ -179,6 +179,21 @@ def test_what_cannot_be_begun_is_said(cluster: Any, tmp_path: Path, capsys: pyte
     assert f"{spec}:2: input: {tmp_path}/in holds no file" in capsys.readouterr().err
 
 
+def test_a_price_that_only_a_worker_misses(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines that name their own model: 2, with one line of which it is."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "c.yaml").write_text(CONFIG.replace("sim/*", "sim/priced"))
+    body = {"messages": [{"role": "user", "content": "x"}]}
+    rows = [
+        {"custom_id": model, "method": "POST", "url": "/v1/chat/completions", "body": {"model": f"sim/{model}", **body}}
+        for model in ("priced", "other")
+    ]
+    (tmp_path / "in" / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert 2 == run(str(write_spec(tmp_path, config="c.yaml", input="in", arms=None, budget_usd=1)))
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("budget_usd: cannot be kept: there is no price for all that arm 'own' may ask (sim/other)")
+
+
 def test_a_disk_that_is_full_ends_the_run(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is asked on for results that cannot be kept."""
     spec = write(tmp_path, 2000, arms={"a": "sim/latency-0.1"}, concurrency=20)
