@@ -111,8 +111,8 @@ def told(estimated: Json) -> str:
     usd = estimated["worst_usd"]
     judge = estimated["worst_usd_judge"]
     of_judge = f", {judge:.4g} of it for the judge" if judge else ""
-    whose = "the judge" if judge is None else "all arms"
-    cost = f"not known: no prices for {whose}" if usd is None else f"at most {usd:.4g} USD{of_judge}"
+    unknown = ["all arms"] * (None in estimated["worst_usd_by_arm"].values()) + ["the judge"] * (judge is None)
+    cost = f"not known: no prices for {' and '.join(unknown)}" if usd is None else f"at most {usd:.4g} USD{of_judge}"
     return (
         f"{estimated['items']} items x {len(estimated['arms'])} arms: {estimated['pairs']} requests, "
         f"{estimated['done']} done, {estimated['rest']} to ask\n"

@@ -100,7 +100,8 @@ def test_a_judge_costs_and_takes_time(tmp_path: Path) -> None:
     assert "cost of the rest: at most 1.4 USD, 0.4 of it for the judge" in told(said)
     said = estimate(one, config_of_both, lambda _: 0.01, 1.0, lambda *_: None)
     assert (None, {"a"}) == (said["worst_usd"], said["worst_usd_by_arm"].keys())
-    assert "not known: no prices for the judge" in told(said)
+    assert "not known: no prices for the judge\n" in told(said)
+    assert "no prices for all arms and the judge\n" in told({**said, "worst_usd_by_arm": {"a": None}})
 
 
 def test_a_pair_that_stands_twice(tmp_path: Path) -> None:
