@@ -148,6 +148,8 @@ class _Batch:
         self.tally = self._counted()
         self._progress = Progress(spec.name, self.tally, sys.stdout)
         self._foreman: Any = None
+        self._gone_usd = 0.0
+        """What a budget counts of the passes before: with what is on the disk, what workers that were lost had been lent."""
 
     async def run(self) -> None:
         """Passes over the input until all is done, nothing more can be, or it was told to stop. Raises Unwritable where the
@@ -180,7 +182,7 @@ class _Batch:
             self._attached,
             self._began_at,
             self._workers,
-            held.spent_usd,
+            max(held.spent_usd, self._gone_usd),
             self._chosen,
             held.had,
         )
@@ -210,14 +212,21 @@ class _Batch:
             raise failure
         if ended.done():
             ended.result()
+        self._gone_usd = await self._gone()
         ray.kill(self._foreman)
+
+    async def _gone(self) -> float:
+        try:
+            gone_usd: float = await self._foreman.gone_usd.remote()
+        except RayError as error:
+            raise _lost(error) from None
+        return gone_usd
 
     async def _news(self) -> foreman.News:
         try:
             news: foreman.News = await self._foreman.news.remote()
         except RayError as error:
-            reason = f"the actor that hands out the work was lost ({type(error).__name__})"
-            return foreman.News(failure=Unwritable(reason))
+            return foreman.News(failure=_lost(error))
         return news
 
     async def _hurry(self) -> None:
@@ -276,6 +285,10 @@ class _Batch:
             if arm in arms and (self._chosen is None or item in self._chosen):
                 tally.add(arm, outcome, cost, here=False)
         return tally
+
+
+def _lost(error: RayError) -> Unwritable:
+    return Unwritable(f"the actor that hands out the work was lost ({type(error).__name__})")
 
 
 def _workers(concurrency: int) -> int:

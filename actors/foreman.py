@@ -94,6 +94,10 @@ class Foreman:
         assert self._lender is not None
         self._lender.take_back(usd)
 
+    async def gone_usd(self) -> float:
+        """See `Lender.gone_usd`."""
+        return 0.0 if self._lender is None else self._lender.gone_usd
+
     async def tell(self, lines: list[Told]) -> None:
         """Lines have come."""
         self._news.lines += lines

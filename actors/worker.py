@@ -72,6 +72,8 @@ class Worker:
                 if kept:
                     ids, lines = zip(*kept, strict=True)
                     yield pa.table({"id": pa.array(ids, pa.string()), "lines": pa.array(lines, pa.binary())})
+        # Before its last block counts as done: whoever looks then finds nothing lent but to workers that were lost.
+        asyncio.run_coroutine_threadsafe(self._rest(), self._loop).result()
 
     def _add(self, rows: list[tuple[str, bytes]]) -> None:
         self._feed.add(rows)
@@ -129,6 +131,13 @@ class Worker:
             await self._asker.end()
             await self._settle()
             await stack.aclose()
+
+    async def _rest(self) -> None:
+        """Keeps no money while there is nothing to be asked."""
+        if self._lending is not None:
+            await self._lending
+        if self._feed.idle:
+            await self._settle()
 
     async def _settle(self) -> None:
         """Gives back what it was lent and has not spent."""

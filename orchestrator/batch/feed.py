@@ -64,6 +64,11 @@ class Feed:
         self._queues: dict[str, deque[Item]] = {arm: deque() for arm in spec.selectors()}
         self._over = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether no item is on its way."""
+        return not self._open
+
     def arms(self) -> Mapping[str, Iterator[Pair | None]]:
         """What a schedule takes from."""
         return {arm: self._pairs(arm) for arm in self._spec.selectors()}

@@ -19,6 +19,7 @@ from orchestrator.batch.results import failed, read
 from orchestrator.types import Json
 from tests.cluster.batches import CONFIG, killed, run
 from tests.unit.batch.given import write_spec
+from tests.upstream import running
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +134,7 @@ def test_failures_samples_and_dry_runs(cluster: Any, tmp_path: Path, capsys: pyt
     assert {"b": 60} == Counter(line["arm"] for line in failed(out))
 
 
+@pytest.mark.timeout(240)
 def test_money_is_shared_among_workers(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is not overspent, and nearly all of it can be spent; a larger budget goes on."""
     keys: Json = {"arms": {"a": "sim/say-yes"}, "concurrency": 8, "workers": 2, "params": {"max_tokens": 50}}
@@ -143,6 +145,31 @@ def test_money_is_shared_among_workers(cluster: Any, tmp_path: Path, capsys: pyt
     assert 0.0015 < spent <= 0.003
     assert 0 == run(write(tmp_path, 200, **keys, budget_usd=1))
     assert 200 == len(pairs(tmp_path / "out")) == pairs(tmp_path / "out").total()
+
+
+@pytest.mark.timeout(240)
+def test_money_of_workers_that_are_killed(cluster: Any, tmp_path: Path) -> None:
+    """What they had in flight has been asked: the passes after it count all that they had been lent."""
+    call_usd, calls = 0.003, 300
+    with running() as upstream:
+        config = {
+            "providers": {"up": {"base_url": f"http://127.0.0.1:{upstream.port}/v1", "api_key": "none"}},
+            "pricing": {"overrides": {"up/*": {"input_per_mtok_usd": 0, "output_per_mtok_usd": 1000}}},
+        }
+        spec = write(tmp_path, 800, arms={"a": "up/slow-0.1"}, concurrency=20, workers=2, params={"max_tokens": 3},
+                     budget_usd=call_usd * calls)  # fmt: skip
+        (tmp_path / "c.yaml").write_text(json.dumps(config))
+        out = tmp_path / "out"
+        thread, did = beside(out, 3, lambda: killed("MapWorker"))
+        assert 1 == run(spec)
+        thread.join(10)
+        asked = len(upstream.log)
+    assert did[0] > 0
+    lines = [*read(out)]
+    assert {call_usd} == {line["cost_usd"] for line in lines}
+    # Each had at most three times its window that it had not begun to spend: it asks for two where it has less than one.
+    assert calls - did[0] * 3 * 10 <= asked <= calls
+    assert len(lines) < asked
 
 
 def test_what_cannot_be_begun_is_said(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
