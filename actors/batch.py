@@ -23,7 +23,7 @@ from actors.running import BAD, DONE, FAILED, STOPPED, end, report, say, who_ans
 from actors.window import ApplicationWindow, OwnWindow, own_window
 from orchestrator.batch.arguments import add_run
 from orchestrator.batch.blocks import in_blocks
-from orchestrator.batch.costs import worst_of
+from orchestrator.batch.costs import judging_of, worst_of
 from orchestrator.batch.dry import estimate, told
 from orchestrator.batch.folder import BadFolder, Folder, Unwritable
 from orchestrator.batch.items import Surveyed, survey
@@ -81,13 +81,13 @@ async def _main(args: argparse.Namespace) -> int:
 def _dry_run(args: argparse.Namespace, spec: Spec, config: Config, surveyed: Surveyed, wanted: Wanted) -> int:
     held = Folder(spec.output)
     plan = plan_of(spec, surveyed, held, wanted)
-    estimated = estimate(plan, config, worst_of(config), args.latency)
+    estimated = estimate(plan, config, worst_of(config), args.latency, judging_of(config, spec))
     say(json.dumps(estimated) if args.json else told(estimated))
     return DONE
 
 
 async def _run(args: argparse.Namespace, plan: Plan, folder: Folder, config: Config, began_at: float) -> int:
-    schedule = plan.schedule(worst_of(config))
+    schedule = plan.schedule(worst_of(config), judging_of(config, plan.spec))
     async with AsyncExitStack() as stack:
         handle = await who_answers(stack, args, plan.spec, config)
         window: ApplicationWindow | OwnWindow

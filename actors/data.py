@@ -42,17 +42,17 @@ from actors.worker import Worker
 from orchestrator.batch import blocks
 from orchestrator.batch.asking import STOP_S
 from orchestrator.batch.blocks import Chosen, Files
-from orchestrator.batch.costs import worst_of
+from orchestrator.batch.costs import judging_of, worst_of
 from orchestrator.batch.dry import estimate, told
 from orchestrator.batch.folder import Unwritable
-from orchestrator.batch.items import Item, asked_of, item_of
-from orchestrator.batch.parquet import RESULTS, DataFolder
-from orchestrator.batch.planning import NoPrice
+from orchestrator.batch.items import Item, item_of
+from orchestrator.batch.parquet import CHECKPOINT, FAILED, RESULTS, DataFolder
+from orchestrator.batch.planning import pair_of
 from orchestrator.batch.runner import LOOK_S
 from orchestrator.batch.spec import Spec, problem
 from orchestrator.batch.tally import Progress, Tally
 from orchestrator.config.settings import Config
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, OrchestratorError
 
 WINDOW = 500
 """Requests that one worker has in flight, unless the spec says how many workers there are."""
@@ -74,6 +74,10 @@ async def run_blocks(args: argparse.Namespace, spec: Spec, config: Config) -> in
             "is read by many, so no items are its first: --sample N instead of --limit, which takes the same for a seed"
         )
         raise problem(args.spec, ("input",), what)
+    own = (os.path.join(spec.output, name, "0.parquet") for name in (RESULTS, FAILED, CHECKPOINT))
+    if any(blocks.reads(spec.input, one) for one in own):
+        what = f"{spec.output} lies in the input {spec.input}, and would be read as items: give one that lies elsewhere"
+        raise problem(args.spec, ("output",), what)
     try:
         files = await asyncio.to_thread(blocks.files_of, spec.input)
     except (ValueError, OSError) as error:
@@ -144,10 +148,12 @@ class _Batch:
         self.tally = self._counted()
         self._progress = Progress(spec.name, self.tally, sys.stdout)
         self._foreman: Any = None
+        self._gone_usd = 0.0
+        """What a budget counts of the passes before: with what is on the disk, what workers that were lost had been lent."""
 
     async def run(self) -> None:
         """Passes over the input until all is done, nothing more can be, or it was told to stop. Raises Unwritable where the
-        results cannot be written, or a worker cannot go on."""
+        results cannot be written, or a worker cannot go on, and NoPrice where it came upon what has none."""
         _on_signals(self._stop)
         before = self.tally.done
         while not self.stopping and self.tally.done < self._total:
@@ -176,7 +182,7 @@ class _Batch:
             self._attached,
             self._began_at,
             self._workers,
-            held.spent_usd,
+            max(held.spent_usd, self._gone_usd),
             self._chosen,
             held.had,
         )
@@ -189,7 +195,7 @@ class _Batch:
         # Not in the loop's executor, which whoever ends waits for: a run that was stopped does not.
         threading.Thread(target=self._execute, args=(heard, loop, ended), daemon=True).start()
         until_s = math.inf
-        failure: str | None = None
+        failure: OrchestratorError | None = None
         while not ended.done() and time.monotonic() < until_s:
             await asyncio.wait([ended], timeout=LOOK_S)
             news = await self._news()
@@ -197,22 +203,30 @@ class _Batch:
                 self.tally.add(arm, outcome, cost, here=True)
             self._progress.look()
             self.out_of_money = self.out_of_money or news.refused
-            failure = failure or news.failure or heard.failure
+            failure = failure or news.failure or (Unwritable(heard.failure) if heard.failure else None)
             if failure is not None:
                 await self._hurry()
             if (failure is not None or self.stopping) and until_s == math.inf:
                 until_s = time.monotonic() + STOP_S + ENDING_S
         if failure is not None:
-            raise Unwritable(failure)
+            raise failure
         if ended.done():
             ended.result()
+        self._gone_usd = await self._gone()
         ray.kill(self._foreman)
+
+    async def _gone(self) -> float:
+        try:
+            gone_usd: float = await self._foreman.gone_usd.remote()
+        except RayError as error:
+            raise _lost(error) from None
+        return gone_usd
 
     async def _news(self) -> foreman.News:
         try:
             news: foreman.News = await self._foreman.news.remote()
         except RayError as error:
-            return foreman.News(failure=f"the actor that hands out the work was lost ({type(error).__name__})")
+            return foreman.News(failure=_lost(error))
         return news
 
     async def _hurry(self) -> None:
@@ -273,6 +287,10 @@ class _Batch:
         return tally
 
 
+def _lost(error: RayError) -> Unwritable:
+    return Unwritable(f"the actor that hands out the work was lost ({type(error).__name__})")
+
+
 def _workers(concurrency: int) -> int:
     """As many as a window takes, and as there are processors for."""
     return max(1, min(math.ceil(concurrency / WINDOW), int(ray.cluster_resources().get("CPU", 1))))
@@ -280,13 +298,10 @@ def _workers(concurrency: int) -> int:
 
 def _check_prices(spec: Spec, config: Config) -> None:
     """Raises NoPrice where a budget cannot be kept, as far as that is known by the arms' names."""
-    worst = worst_of(config)
-    probe = Item(1, "probe", "/v1/chat/completions", {"messages": [{"role": "user", "content": "?"}]})
-    for arm, selector in spec.selectors().items():
-        if spec.budget_usd is not None and selector is not None:
-            asked = asked_of(probe, selector, spec.params)
-            if worst(asked) is None:
-                raise NoPrice.of(arm, asked)
+    worst, judging = worst_of(config), judging_of(config, spec)
+    probe = Item(1, "probe", "/v1/chat/completions", {"messages": [{"role": "user", "content": "?"}]}, expected="?")
+    for arm in spec.arms:
+        pair_of(probe, arm, spec, worst, judging)
 
 
 class _Rest:
@@ -316,7 +331,7 @@ class _Rest:
 
 def _dry_run(args: argparse.Namespace, spec: Spec, config: Config) -> int:
     try:
-        estimated = estimate(_Rest(args, spec), config, worst_of(config), args.latency)
+        estimated = estimate(_Rest(args, spec), config, worst_of(config), args.latency, judging_of(config, spec))
     except (ValueError, TypeError, OSError) as error:  # of a file that is none, or has what JSON has not
         raise problem(args.spec, ("input",), str(error).splitlines()[0]) from None
     say(json.dumps(estimated) if args.json else told(estimated))

@@ -17,6 +17,7 @@ from orchestrator.batch.blocks import Chosen
 from orchestrator.batch.leases import Lender
 from orchestrator.batch.spec import Spec
 from orchestrator.config.settings import Config
+from orchestrator.errors import OrchestratorError
 
 NEWS_S = 0.5
 """How often workers tell how they get on."""
@@ -54,7 +55,7 @@ class News:
     """What has happened since the last time."""
 
     lines: list[Told] = field(default_factory=list)
-    failure: str | None = None
+    failure: OrchestratorError | None = None
     """Why a worker could not go on."""
     refused: bool = False
     """Whether there was not enough money for something."""
@@ -93,11 +94,15 @@ class Foreman:
         assert self._lender is not None
         self._lender.take_back(usd)
 
+    async def gone_usd(self) -> float:
+        """See `Lender.gone_usd`."""
+        return 0.0 if self._lender is None else self._lender.gone_usd
+
     async def tell(self, lines: list[Told]) -> None:
         """Lines have come."""
         self._news.lines += lines
 
-    async def fail(self, reason: str) -> None:
+    async def fail(self, reason: OrchestratorError) -> None:
         """A worker cannot go on, and so nobody can."""
         self._news.failure = self._news.failure or reason
         self._stopping.set()

@@ -24,12 +24,15 @@ from actors.foreman import NEWS_S, Hired, Told
 from actors.window import ApplicationWindow
 from actors.within import WithinWindow, within
 from orchestrator.batch.asking import Asker
-from orchestrator.batch.costs import worst_of
+from orchestrator.batch.costs import judging_of, worst_of
 from orchestrator.batch.feed import Done, Feed
+from orchestrator.batch.folder import Unwritable
 from orchestrator.batch.items import Wrong
 from orchestrator.batch.leases import LentPurse
+from orchestrator.batch.lines import paid_usd
 from orchestrator.batch.planning import NoPrice
 from orchestrator.batch.schedule import Purse, Schedule
+from orchestrator.errors import OrchestratorError
 from orchestrator.types import Json
 
 CARRIED = 32
@@ -69,6 +72,8 @@ class Worker:
                 if kept:
                     ids, lines = zip(*kept, strict=True)
                     yield pa.table({"id": pa.array(ids, pa.string()), "lines": pa.array(lines, pa.binary())})
+        # Before its last block counts as done: whoever looks then finds nothing lent but to workers that were lost.
+        asyncio.run_coroutine_threadsafe(self._rest(), self._loop).result()
 
     def _add(self, rows: list[tuple[str, bytes]]) -> None:
         self._feed.add(rows)
@@ -79,7 +84,14 @@ class Worker:
         hired: Hired = await self._foreman.hire.remote(worker)
         job, self._window = hired
         self._purse = Purse(None) if job.spec.budget_usd is None else LentPurse(self._short, self._window)
-        self._feed = Feed(job.spec, worst_of(job.config), self._out.put, chosen=job.chosen, had=job.had)
+        self._feed = Feed(
+            job.spec,
+            worst_of(job.config),
+            self._out.put,
+            judging=judging_of(job.config, job.spec),
+            chosen=job.chosen,
+            had=job.had,
+        )
         stack = AsyncExitStack()
         window: ApplicationWindow | WithinWindow
         if job.attached:
@@ -98,7 +110,7 @@ class Worker:
 
     def _write(self, line: Json) -> None:
         self._feed.write(line)
-        self._told.append((line["arm"], line["outcome"], line["cost_usd"]))
+        self._told.append((line["arm"], line["outcome"], paid_usd(line)))
 
     async def _ask(self, stack: AsyncExitStack) -> None:
         try:
@@ -106,10 +118,12 @@ class Worker:
                 await self._asker.ask()
                 if self._lending is not None:
                     await self._lending
-        except (NoPrice, Wrong) as error:
-            await self._fail(str(error))
+        except NoPrice as error:
+            await self._fail(error)
+        except Wrong as error:
+            await self._fail(Unwritable(str(error)))
         except Exception as error:
-            await self._fail(f"{type(error).__name__}: {error}")
+            await self._fail(Unwritable(f"{type(error).__name__}: {error}"))
             raise
         finally:
             # First: whatever fails at the end, no block waits for it.
@@ -117,6 +131,13 @@ class Worker:
             await self._asker.end()
             await self._settle()
             await stack.aclose()
+
+    async def _rest(self) -> None:
+        """Keeps no money while there is nothing to be asked."""
+        if self._lending is not None:
+            await self._lending
+        if self._feed.idle:
+            await self._settle()
 
     async def _settle(self) -> None:
         """Gives back what it was lent and has not spent."""
@@ -126,7 +147,7 @@ class Worker:
         except RayError:
             return  # nobody is there who counts
 
-    async def _fail(self, reason: str) -> None:
+    async def _fail(self, reason: OrchestratorError) -> None:
         try:
             await self._foreman.fail.remote(reason)
         except RayError:

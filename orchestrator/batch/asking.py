@@ -13,10 +13,12 @@ from math import inf
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from orchestrator.asks import Ask
+from orchestrator.batch.grading import OPINIONS
 from orchestrator.batch.items import judging
 from orchestrator.batch.lines import Came, cost_of, failure_of, line_of, text_of
 from orchestrator.batch.schedule import PATIENCE_S, Pair, Schedule, is_later, wait_s
 from orchestrator.batch.scoring import Opinion, Scorer
+from orchestrator.money import on_grid
 from orchestrator.types import Json
 
 STOP_S = 1.5
@@ -159,6 +161,7 @@ class Asker(Generic[H]):
         failure = failure_of(came)
         if failure is not None and is_later(failure) and now_s - pair.first_s < PATIENCE_S:
             # A run that was told to stop leaves it to the next one: it is not written down.
+            purse.free(OPINIONS * pair.opinion_usd)
             self._schedule.again(pair, now_s + wait_s(failure, pair.asks, self._rng.random()))
             return
         at = self._wall()
@@ -170,39 +173,58 @@ class Asker(Generic[H]):
             seen_s=now_s - asked_s,
             budgeted=purse.budget_usd != inf,
         )
-        if self._scorer is None or line["outcome"] != "ok":
-            self._write(line)
-        elif self._scorer.judge is None:
-            cut = line.get("finish_reason") == "length"
-            line["score"] = self._scorer.score(line["text"], line["expected"], cut=cut)._asdict()
-            self._write(line)
-        else:
-            task = asyncio.ensure_future(self._judge(self._scorer, pair, line))
+        scorer = self._scorer if line["outcome"] == "ok" else None
+        if scorer is not None and scorer.judge is not None:
+            task = asyncio.ensure_future(self._judge(scorer, pair, line))
             self._judging.add(task)
             task.add_done_callback(self._judged)
+            return
+        purse.free(OPINIONS * pair.opinion_usd)
+        if scorer is not None:
+            cut = line.get("finish_reason") == "length"
+            line["score"] = scorer.score(line["text"], line["expected"], cut=cut)._asdict()
+        self._write(line)
 
     async def _judge(self, scorer: Scorer, pair: Pair, line: Json) -> None:
         messages = pair.asked.ask.request.body.get("messages") or ()
         cut = line.get("finish_reason") == "length"
-        scored = await scorer.judged(messages, line["text"], line["expected"], self._opinion, cut=cut)
-        self._schedule.purse.settle(0.0, scored.cost_usd)
+        asked = 0
+
+        async def ask(selector: str, messages: Sequence[Json]) -> Opinion:
+            nonlocal asked
+            asked += 1
+            return await self._opinion(pair, selector, messages)
+
+        scored = await scorer.judged(messages, line["text"], line["expected"], ask, cut=cut)
+        purse = self._schedule.purse
+        # Where there is nothing to be judged, nobody was asked.
+        purse.free((OPINIONS - asked) * pair.opinion_usd)
         line["score"] = scored._asdict()
+        if purse.budget_usd != inf and (pair.cost_usd is None or (asked and scored.cost_usd is None)):
+            line["charged_usd"] = on_grid(pair.charged_usd)
         self._write(line)
 
     def _judged(self, task: asyncio.Task[None]) -> None:
         self._judging.discard(task)
         self._moved.set()
 
-    async def _opinion(self, selector: str, messages: Sequence[Json]) -> Opinion:
+    async def _opinion(self, pair: Pair, selector: str, messages: Sequence[Json]) -> Opinion:
         """What a judge answers, asked again where it is not to be reached for a while."""
-        first_s, asks = self._clock(), 0
+        first_s, asks, purse = self._clock(), 0, self._schedule.purse
+        cost: float | None = 0.0
         while True:
             asks += 1
             opinion: asyncio.Future[Came] = asyncio.get_running_loop().create_future()
             self._flying[self._window.start(judging(selector, messages))] = _Flight(None, self._clock(), opinion)
             self._moved.set()
             came = await opinion
-            failure = failure_of(came)
-            if failure is None or not is_later(failure) or self._clock() - first_s >= PATIENCE_S:
-                return Opinion(text_of(came), cost_of(came))
+            failure, said = failure_of(came), cost_of(came)
+            later = failure is not None and is_later(failure) and self._clock() - first_s < PATIENCE_S
+            if not later or said != 0.0:
+                pair.charged_usd += purse.settle(pair.opinion_usd, said)
+                cost = None if cost is None or said is None else cost + said
+                # What was set aside was for one that is billed.
+                later = later and purse.take(pair.opinion_usd)
+            if failure is None or not later:
+                return Opinion(text_of(came), cost)
             await asyncio.sleep(wait_s(failure, asks, self._rng.random()))

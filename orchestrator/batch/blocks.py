@@ -61,6 +61,26 @@ def _magic(path: str) -> re.Match[str] | None:
     return None if os.path.exists(path) else _MAGIC.search(path)
 
 
+def reads(path: str, file: str) -> bool:
+    """Whether an input would read a file of this machine, were it there: of a folder all that lie in it, of a pattern those
+    that it names."""
+    path = path.removeprefix("file://")
+    if "://" in path or not file.endswith(PARQUET + JSONL):
+        return False
+    if (magic := _magic(path)) is not None:
+        root = path[: path.rfind("/", 0, magic.start()) + 1]
+        inner = _inside(root, file)
+        return inner is not None and _pattern(path[len(root) :]).fullmatch(inner) is not None
+    inner = _inside(path, file)
+    return inner is not None and not any(map(_is_note, inner.split("/")))
+
+
+def _inside(folder: str, file: str) -> str | None:
+    """The way to a file from a folder; None: it lies elsewhere."""
+    way = os.path.relpath(os.path.realpath(file), os.path.realpath(folder))
+    return None if way in (os.curdir, os.pardir) or way.startswith("../") else way
+
+
 def files_of(path: str) -> Files:
     """The files of an input: one file, all of a folder, or those that a pattern names (`*`, `?`, `[…]`, and `**` for any
     folders). Raises ValueError that says what is wrong with it, and OSError."""

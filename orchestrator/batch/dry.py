@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from orchestrator.batch.grading import OPINIONS
 from orchestrator.batch.items import Item, asked_of
-from orchestrator.batch.planning import Worst
+from orchestrator.batch.planning import Judging, Worst
 from orchestrator.batch.spec import Spec
 from orchestrator.batch.tally import Tally
 from orchestrator.config.settings import Config
@@ -44,13 +45,17 @@ class Planned(Protocol):
         ...
 
 
-def estimate(plan: Planned, config: Config, worst: Worst, latency_s: float | None) -> Json:
-    """Pairs that are still to be asked, the most that they may cost by arm (None: there is no price for all of them), and
-    how long they take at the least: by the window, by each pool's places and by each account's limits, at `latency_s` an
-    answer."""
+def estimate(
+    plan: Planned, config: Config, worst: Worst, latency_s: float | None, judging: Judging | None = None
+) -> Json:
+    """Pairs that are still to be asked, the most that they and their judge may cost (None: there is no price for all that
+    may be asked), and how long they take at the least: by the window, by each pool's places and by each account's
+    limits, at `latency_s` an answer."""
     selectors = Selectors(config)
     loads: dict[str, _Load] = {}
     worst_usd: dict[str, float | None] = {}
+    judge: str | None = None if judging is None else plan.spec.score["judge"]
+    judge_usd: float | None = 0.0
     rest = 0
     for arm, selector in plan.spec.selectors().items():
         total: float | None = 0.0
@@ -59,19 +64,23 @@ def estimate(plan: Planned, config: Config, worst: Worst, latency_s: float | Non
             asked = asked_of(item, selector, plan.spec.params)
             most = worst(asked)
             total = None if total is None or most is None else total + most
+            opinion = 0.0 if judging is None else judging(asked, item.expected)
+            judge_usd = None if judge_usd is None or opinion is None else judge_usd + OPINIONS * opinion
             try:
-                route = selectors.resolve(asked.ask.selector, asked.ask.override, asked.ask.user)
+                routes = [selectors.resolve(asked.ask.selector, asked.ask.override, asked.ask.user)]
+                routes += [selectors.resolve(judge)] * OPINIONS if judge is not None else []
             except OrchestratorError:
                 continue  # it will fail, and be said to
-            leaves = [*route.leaves()]
-            calls = max(1, route.calls()) / len(leaves)
-            for leaf in leaves:
-                load = loads.setdefault(leaf.provider, _Load())
-                load.calls += calls
-                load.tokens += asked.ask.request.input_tokens
+            for route in routes:
+                leaves = [*route.leaves()]
+                calls = max(1, route.calls()) / len(leaves)
+                for leaf in leaves:
+                    load = loads.setdefault(leaf.provider, _Load())
+                    load.calls += calls
+                    load.tokens += asked.ask.request.input_tokens
         worst_usd[arm] = total
     each_s = LATENCY_S if latency_s is None else latency_s
-    seconds = rest * each_s / plan.spec.concurrency
+    seconds = rest * (1 if judge is None else 1 + OPINIONS) * each_s / plan.spec.concurrency
     for name, load in loads.items():
         provider = config.providers[name]
         accounts = max(1, len(config.keys.get(name, ())))
@@ -82,7 +91,7 @@ def estimate(plan: Planned, config: Config, worst: Worst, latency_s: float | Non
         ):
             if limit is not None:
                 seconds = max(seconds, 60 * asked_for / (limit * accounts))
-    costs = [*worst_usd.values()]
+    costs = [*worst_usd.values(), judge_usd]
     return {
         "items": plan.items,
         "arms": [*worst_usd],
@@ -91,6 +100,7 @@ def estimate(plan: Planned, config: Config, worst: Worst, latency_s: float | Non
         "rest": rest,
         "worst_usd": None if None in costs else sum(one for one in costs if one is not None),
         "worst_usd_by_arm": worst_usd,
+        "worst_usd_judge": judge_usd,
         "assumed_latency_s": each_s,
         "seconds": round(seconds, 1),
     }
@@ -99,7 +109,10 @@ def estimate(plan: Planned, config: Config, worst: Worst, latency_s: float | Non
 def told(estimated: Json) -> str:
     """The same for people, three lines."""
     usd = estimated["worst_usd"]
-    cost = "not known: no prices for all arms" if usd is None else f"at most {usd:.4g} USD"
+    judge = estimated["worst_usd_judge"]
+    of_judge = f", {judge:.4g} of it for the judge" if judge else ""
+    unknown = ["all arms"] * (None in estimated["worst_usd_by_arm"].values()) + ["the judge"] * (judge is None)
+    cost = f"not known: no prices for {' and '.join(unknown)}" if usd is None else f"at most {usd:.4g} USD{of_judge}"
     return (
         f"{estimated['items']} items x {len(estimated['arms'])} arms: {estimated['pairs']} requests, "
         f"{estimated['done']} done, {estimated['rest']} to ask\n"

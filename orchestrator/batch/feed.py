@@ -13,8 +13,8 @@ from typing import NamedTuple
 import orjson
 
 from orchestrator.batch.blocks import Chosen
-from orchestrator.batch.items import Item, Wrong, asked_of, item_of
-from orchestrator.batch.planning import NoPrice, Worst
+from orchestrator.batch.items import Item, Wrong, item_of
+from orchestrator.batch.planning import Judging, Worst, pair_of
 from orchestrator.batch.schedule import Pair
 from orchestrator.batch.spec import Spec
 from orchestrator.types import Json
@@ -49,11 +49,13 @@ class Feed:
         worst: Worst,
         done: Callable[[Done], None],
         *,
+        judging: Judging | None = None,
         chosen: Chosen | None = None,
         had: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
         self._spec = spec
         self._worst = worst
+        self._judging = judging
         self._done = done
         self._chosen = chosen
         self._had = had or {}
@@ -62,22 +64,22 @@ class Feed:
         self._queues: dict[str, deque[Item]] = {arm: deque() for arm in spec.selectors()}
         self._over = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether no item is on its way."""
+        return not self._open
+
     def arms(self) -> Mapping[str, Iterator[Pair | None]]:
         """What a schedule takes from."""
-        return {arm: self._pairs(arm, selector) for arm, selector in self._spec.selectors().items()}
+        return {arm: self._pairs(arm) for arm in self._spec.selectors()}
 
-    def _pairs(self, arm: str, selector: str | None) -> Iterator[Pair | None]:
+    def _pairs(self, arm: str) -> Iterator[Pair | None]:
         queue = self._queues[arm]
         while True:
             if not queue:
                 yield None
                 continue
-            item = queue.popleft()
-            asked = asked_of(item, selector, self._spec.params)
-            worst_usd = self._worst(asked)
-            if worst_usd is None and self._spec.budget_usd is not None:
-                raise NoPrice.of(arm, asked)
-            yield Pair(item, arm, asked, worst_usd or 0.0)
+            yield pair_of(queue.popleft(), arm, self._spec, self._worst, self._judging)
 
     def add(self, rows: Iterable[tuple[str, bytes]]) -> None:
         """Items come in: their ids and lines."""

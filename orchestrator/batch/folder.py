@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from orchestrator.batch.lines import counted_usd, paid_usd
 from orchestrator.batch.spec import Spec
 from orchestrator.errors import OrchestratorError
 from orchestrator.files import replace, sync_folder
@@ -47,6 +48,7 @@ class Line(NamedTuple):
     arm: str
     outcome: str
     cost_usd: float | None
+    """Its judge's included; None: it is not known."""
     spent_usd: float
     """What a budget counts: the worst case, where the cost is not known."""
     latency_s: float
@@ -271,8 +273,7 @@ def _line(number: int, content: bytes) -> Line | None:
     """None: it is none."""
     try:
         data: Any = orjson.loads(content)
-        cost = data.get("cost_usd")
-        spent_usd = float(data.get("charged_usd") or 0.0) if cost is None else float(cost)
-        return Line(number, data["item"], data["arm"], data["outcome"], cost, spent_usd, float(data["latency_s"]))
+        paid, counted = paid_usd(data), counted_usd(data)
+        return Line(number, data["item"], data["arm"], data["outcome"], paid, counted, float(data["latency_s"]))
     except (orjson.JSONDecodeError, AttributeError, LookupError, TypeError, ValueError):
         return None

@@ -14,8 +14,12 @@ from orchestrator.config.settings import Extract
 from orchestrator.consensus.extract import extract, text_of
 from orchestrator.types import Json
 
+OPINIONS = 2
+"""How often a judge is asked about an answer."""
 SHOWN_CHARACTERS = 20_000
 """A longer text is judged by its beginning and its end, so much together."""
+SHOWN_TOKENS = 4 * SHOWN_CHARACTERS + 100
+"""What a judge is shown of a text has no more tokens: a token has at least one byte, a character at most four."""
 _ASKED = (
     "Judge whether the answer to the question below is right. {criterion} Judge what it says in the end, and nothing else: "
     "its length, its style, how sure it sounds and the order of the blocks mean nothing, and a longer explanation is no "

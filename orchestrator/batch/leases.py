@@ -15,9 +15,15 @@ class Lender:
     """The budget of a run."""
 
     def __init__(self, budget_usd: float, spent_usd: float) -> None:
+        self._budget_usd = budget_usd
         self._left_usd = budget_usd - spent_usd
         self.refused = False
         """Whether somebody was told that there is not enough."""
+
+    @property
+    def gone_usd(self) -> float:
+        """What is spent, or lent and not given back: of a worker that was lost, that is all that it had."""
+        return self._budget_usd - self._left_usd
 
     def lend(self, least_usd: float, wanted_usd: float) -> float:
         """As much as is wanted, or what is left; 0: that is less than what is needed at the least."""

@@ -41,6 +41,22 @@ def cost_of(came: Came) -> float | None:
     return cost
 
 
+def paid_usd(line: Json) -> float | None:
+    """What a line has cost, in US dollars, its judge included; None: nobody knows what the answer did."""
+    cost: float | None = line["cost_usd"]
+    return None if cost is None else cost + _judge_usd(line)
+
+
+def counted_usd(line: Json) -> float:
+    """What a budget counts of a line: what it says, where not all of it was known."""
+    charged: float | None = line.get("charged_usd")
+    return float((line["cost_usd"] or 0.0) + _judge_usd(line) if charged is None else charged)
+
+
+def _judge_usd(line: Json) -> float:
+    return float((line.get("score") or {}).get("cost_usd") or 0.0)
+
+
 def text_of(came: Came) -> str | None:
     """The text of an answer; None: there is none."""
     if not isinstance(came, Answer) or not isinstance(came.outcome, Reply):

@@ -19,6 +19,7 @@ import orjson
 
 from orchestrator.batch.folder import OK, BadFolder, Claim, Unwritable
 from orchestrator.batch.folder import RESULTS as LINES
+from orchestrator.batch.lines import counted_usd, paid_usd
 from orchestrator.files import replace
 from orchestrator.types import Json
 
@@ -32,6 +33,7 @@ ID = "id"
 _JSON = frozenset({"expected", "consensus", "tool_calls", "response"})
 _MAYBE = frozenset({"finish_reason", "tool_calls", "charged_usd", "custom_id", "response"})
 """What a line has only where there is something to say."""
+_MONEY = ("cost_usd", "charged_usd", "score.cost_usd")
 ROWS = 1024
 """Rows that are read at a time."""
 
@@ -118,15 +120,15 @@ class DataFolder(Claim):
         return [*differs] == ["params"]
 
     def rows(self) -> Iterator[tuple[str, str, str, float | None, float]]:
-        """Item, arm, outcome, cost, and what a budget counts, of each line. Raises BadFolder."""
+        """Item, arm, outcome, cost (a judge's included), and what a budget counts, of each line. Raises BadFolder."""
         return _rows(Path(self.path), RESULTS)
 
     def held(self) -> Held:
         """What is there. Raises BadFolder."""
         held = Held(spent_usd=sum(row[4] for row in _rows(Path(self.path), FAILED)))
         for path in _files(Path(self.path)):
-            table = _table(path, ["item", "arm", "cost_usd", "charged_usd"])
-            held.spent_usd += sum(_spent(row) for row in table.select(["cost_usd", "charged_usd"]).to_pylist())
+            table = _table(path, ["item", "arm", *_MONEY])
+            held.spent_usd += sum(map(counted_usd, table.drop_columns(["item", "arm"]).to_pylist()))
             done = set(_table(Path(self.path) / CHECKPOINT / path.name)[ID].to_pylist())
             for item, arm in zip(table["item"].to_pylist(), table["arm"].to_pylist(), strict=True):
                 if item not in done:
@@ -187,19 +189,19 @@ class DataFolder(Claim):
 def _rows(folder: Path, name: str) -> Iterator[tuple[str, str, str, float | None, float]]:
     from pyarrow import parquet
 
-    columns = ["item", "arm", "outcome", "cost_usd", "charged_usd"]
+    columns = ["item", "arm", "outcome", *_MONEY]
     for path in _files(folder, name):
         with _reading(path), parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(ROWS, columns=columns):
                 for row in batch.to_pylist():
-                    yield row["item"], row["arm"], row["outcome"], row["cost_usd"], _spent(row)
+                    yield row["item"], row["arm"], row["outcome"], paid_usd(row), counted_usd(row)
 
 
 def _table(path: Path, columns: list[str] | None = None) -> pa.Table:
     from pyarrow import parquet
 
-    with _reading(path):
-        return parquet.read_table(path, columns=columns)
+    with _reading(path), parquet.ParquetFile(path) as file:
+        return file.read(columns)
 
 
 @contextmanager
@@ -209,11 +211,6 @@ def _reading(path: Path) -> Iterator[None]:
     except (ValueError, OSError) as error:  # Arrow's own are among them
         what = f"without {path.name} in {RESULTS} and in {CHECKPOINT}, its items are asked again"
         raise BadFolder(f"{path}: cannot be read: {str(error).splitlines()[0]}; {what}") from None
-
-
-def _spent(row: Json) -> float:
-    cost = row["cost_usd"]
-    return float(row["charged_usd"] or 0.0) if cost is None else float(cost)
 
 
 def _ok(table: pa.Table) -> list[bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from orchestrator.batch.folder import BadFolder, Folder
 from orchestrator.batch.items import Asked, Item, Surveyed, asked_of, choose, read_items
@@ -15,6 +15,8 @@ from orchestrator.errors import OrchestratorError
 
 Worst = Callable[[Asked], float | None]
 """The most that a request may cost, in US dollars; None: nobody knows."""
+Judging = Callable[[Asked, Any], float | None]
+"""The same of one opinion of a judge on what is answered to it, where so much is expected."""
 
 
 class Wanted(NamedTuple):
@@ -31,12 +33,27 @@ class NoPrice(OrchestratorError):
     """A budget that cannot be kept."""
 
     @classmethod
-    def of(cls, arm: str, asked: Asked) -> NoPrice:
-        """For want of a price of what an arm asks."""
+    def of(cls, who: str, selector: str) -> NoPrice:
+        """For want of a price of all that an arm, or a judge, may ask."""
         return cls(
-            f"budget_usd: cannot be kept: there is no price for all that arm {arm!r} may ask "
-            f"({asked.ask.selector}); `pricing: {{overrides: …}}` in the configuration gives one"
+            f"budget_usd: cannot be kept: there is no price for all that {who} may ask "
+            f"({selector}); `pricing: {{overrides: …}}` in the configuration gives one"
         )
+
+
+def pair_of(item: Item, arm: str, spec: Spec, worst: Worst, judging: Judging | None) -> Pair:
+    """An item and an arm of a spec, and the most that they may cost: 0 where nobody counts. `judging`: of its judge, if it
+    has one. Raises NoPrice where there is a budget and nobody knows."""
+    asked = asked_of(item, spec.selectors()[arm], spec.params)
+    if spec.budget_usd is None:
+        return Pair(item, arm, asked, 0.0)
+    worst_usd = worst(asked)
+    if worst_usd is None:
+        raise NoPrice.of(f"arm {arm!r}", asked.ask.selector)
+    opinion_usd = 0.0 if judging is None else judging(asked, item.expected)
+    if opinion_usd is None:
+        raise NoPrice.of("the judge", spec.score["judge"])
+    return Pair(item, arm, asked, worst_usd, opinion_usd)
 
 
 @dataclass(slots=True)
@@ -57,19 +74,13 @@ class Plan:
         done = self.done[arm]
         return (item for item in read_items(self.spec.input, self.chosen) if not done[item.line])
 
-    def pairs(self, arm: str, worst: Worst) -> Iterator[Pair]:
-        """The same as pairs. Raises NoPrice where there is a budget and a request has no worst case."""
-        selector = self.spec.selectors()[arm]
-        for item in self.rest(arm):
-            asked = asked_of(item, selector, self.spec.params)
-            worst_usd = worst(asked)
-            if worst_usd is None and self.spec.budget_usd is not None:
-                raise NoPrice.of(arm, asked)
-            yield Pair(item, arm, asked, worst_usd or 0.0)
+    def pairs(self, arm: str, worst: Worst, judging: Judging | None = None) -> Iterator[Pair]:
+        """The same as pairs. Raises what `pair_of` does."""
+        return (pair_of(item, arm, self.spec, worst, judging) for item in self.rest(arm))
 
-    def schedule(self, worst: Worst) -> Schedule:
+    def schedule(self, worst: Worst, judging: Judging | None = None) -> Schedule:
         """The rest, in order."""
-        arms = {arm: self.pairs(arm, worst) for arm in self.spec.selectors()}
+        arms = {arm: self.pairs(arm, worst, judging) for arm in self.spec.selectors()}
         return Schedule(arms, self.spec.concurrency, Purse(self.spec.budget_usd, self.spent_usd))
 
 

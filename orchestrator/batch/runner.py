@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from orchestrator.batch.asking import Asker, Window
 from orchestrator.batch.folder import SYNC_LINES, SYNC_S, Folder
+from orchestrator.batch.lines import paid_usd
 from orchestrator.batch.schedule import Schedule
 from orchestrator.batch.scoring import Scorer
 from orchestrator.batch.tally import Progress
@@ -80,7 +81,7 @@ class Runner(Generic[H]):
 
     def _write(self, line: Json) -> None:
         self._folder.append(line)
-        self._unsynced.append((line["arm"], line["outcome"], line["cost_usd"]))
+        self._unsynced.append((line["arm"], line["outcome"], paid_usd(line)))
         if self._folder.pending >= SYNC_LINES:
             self._full.set()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
+from orchestrator.batch.grading import OPINIONS
 from orchestrator.batch.items import Asked, Item
 from orchestrator.types import Failure, FailureKind
 
@@ -51,13 +52,20 @@ class Pair:
     asked: Asked
     worst_usd: float
     """The most that one try may cost; 0 where nobody counts."""
+    opinion_usd: float = 0.0
+    """The most that one opinion of a judge on its answer may cost, of which there are `OPINIONS`."""
     asks: int = 0
     first_s: float = 0.0
     """When it was first asked."""
     cost_usd: float | None = 0.0
     """What all tries have cost; None: nobody knows it of one."""
     charged_usd: float = 0.0
-    """What a budget counts for them."""
+    """What a budget counts for them, and for opinions on the answer."""
+
+    @property
+    def most_usd(self) -> float:
+        """What is set aside for a try."""
+        return self.worst_usd + OPINIONS * self.opinion_usd
 
     def spend(self, cost_usd: float | None, charged_usd: float) -> None:
         """A try has ended."""
@@ -81,9 +89,13 @@ class Purse:
         self.held_usd += worst_usd
         return True
 
+    def free(self, usd: float) -> None:
+        """So much of what was set aside is not needed."""
+        self.held_usd = max(0.0, self.held_usd - usd)
+
     def settle(self, worst_usd: float, spent_usd: float | None) -> float:
         """A request has ended: what is counted of it, which is its worst case where nobody knows (None)."""
-        self.held_usd = max(0.0, self.held_usd - worst_usd)
+        self.free(worst_usd)
         counted = worst_usd if spent_usd is None else spent_usd
         self.spent_usd += counted
         return counted
@@ -133,7 +145,7 @@ class Schedule:
     def next(self, now_s: float) -> Pair | None:
         """What to ask now; None: nothing, for want of money, or until `wake_s`. It is in flight from then on."""
         pair = self._due(now_s)
-        if pair is None or not self.purse.take(pair.worst_usd):
+        if pair is None or not self.purse.take(pair.most_usd):
             self.out_of_money = pair is not None
             return None
         self.out_of_money = False

@@ -104,15 +104,12 @@ class Scorer:
         """Has one answer judged: twice, at the same time. `messages` is the conversation that it answers."""
         rule = self._rule
         assert rule.judge is not None
-        expected = None if expected == [] else expected
-        if expected is None and rule.rubric is None:
-            return _NOTHING_EXPECTED
         found = self._read(text or "", cut=cut)
+        asked = self.questions(messages, "" if found is None else _words(found.shown), expected)
+        if asked is None:
+            return _NOTHING_EXPECTED
         if found is None:
             return _NO_ANSWER
-        asked = grading.questions(
-            messages, _words(found.shown), None if expected is None else _words(expected), rule.rubric
-        )
         opinions = await asyncio.gather(*(ask(rule.judge, one) for one in asked))
         first, second = (grading.verdict(one.text) for one in opinions)
         costs = [one.cost_usd for one in opinions]
@@ -123,6 +120,13 @@ class Scorer:
         elif first is not second:
             why = "the judge contradicted itself when the order was reversed"
         return Scored(first if why is None else None, _shown(found), why, cost_usd)
+
+    def questions(self, messages: Sequence[Json], text: str, expected: Any) -> tuple[list[Json], list[Json]] | None:
+        """What a judge is asked about an answer; None: nothing, since it would have nothing to go by."""
+        expected = None if expected == [] else expected
+        if expected is None and self._rule.rubric is None:
+            return None
+        return grading.questions(messages, text, None if expected is None else _words(expected), self._rule.rubric)
 
     def _read(self, text: str, *, cut: bool) -> Extracted | None:
         how = self._rule.extract

@@ -19,6 +19,7 @@ from orchestrator.batch.results import failed, read
 from orchestrator.types import Json
 from tests.cluster.batches import CONFIG, killed, run
 from tests.unit.batch.given import write_spec
+from tests.upstream import running
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +134,7 @@ def test_failures_samples_and_dry_runs(cluster: Any, tmp_path: Path, capsys: pyt
     assert {"b": 60} == Counter(line["arm"] for line in failed(out))
 
 
+@pytest.mark.timeout(240)
 def test_money_is_shared_among_workers(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is not overspent, and nearly all of it can be spent; a larger budget goes on."""
     keys: Json = {"arms": {"a": "sim/say-yes"}, "concurrency": 8, "workers": 2, "params": {"max_tokens": 50}}
@@ -145,11 +147,41 @@ def test_money_is_shared_among_workers(cluster: Any, tmp_path: Path, capsys: pyt
     assert 200 == len(pairs(tmp_path / "out")) == pairs(tmp_path / "out").total()
 
 
+@pytest.mark.timeout(240)
+def test_money_of_workers_that_are_killed(cluster: Any, tmp_path: Path) -> None:
+    """What they had in flight has been asked: the passes after it count all that they had been lent."""
+    call_usd, calls = 0.003, 300
+    with running() as upstream:
+        config = {
+            "providers": {"up": {"base_url": f"http://127.0.0.1:{upstream.port}/v1", "api_key": "none"}},
+            "pricing": {"overrides": {"up/*": {"input_per_mtok_usd": 0, "output_per_mtok_usd": 1000}}},
+        }
+        spec = write(tmp_path, 800, arms={"a": "up/slow-0.1"}, concurrency=20, workers=2, params={"max_tokens": 3},
+                     budget_usd=call_usd * calls)  # fmt: skip
+        (tmp_path / "c.yaml").write_text(json.dumps(config))
+        out = tmp_path / "out"
+        thread, did = beside(out, 3, lambda: killed("MapWorker"))
+        assert 1 == run(spec)
+        thread.join(10)
+        asked = len(upstream.log)
+    assert did[0] > 0
+    lines = [*read(out)]
+    assert {call_usd} == {line["cost_usd"] for line in lines}
+    # Each had at most three times its window that it had not begun to spend: it asks for two where it has less than one.
+    assert calls - did[0] * 3 * 10 <= asked <= calls
+    assert len(lines) < asked
+
+
 def test_what_cannot_be_begun_is_said(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """2, with the place of what is wrong: of the spec, or of a row."""
     spec = write(tmp_path, 5, budget_usd=1)
     assert 2 == run(spec, "--limit", "3")
     assert f"{spec}:2: input: is read by many" in capsys.readouterr().err
+    spec = write(tmp_path, 5, output="in/out")
+    assert 2 == run(spec)
+    assert f"{spec}:3: output: {tmp_path}/in/out lies in the input {tmp_path}/in" in capsys.readouterr().err
+    assert not (tmp_path / "in" / "out").exists()
+    spec = write(tmp_path, 5, budget_usd=1)
     (tmp_path / "c.yaml").write_text("providers: {sim: {simulate: {}}}")
     assert 2 == run(spec)
     assert "budget_usd: cannot be kept: there is no price" in capsys.readouterr().err
@@ -172,6 +204,21 @@ def test_what_cannot_be_begun_is_said(cluster: Any, tmp_path: Path, capsys: pyte
         path.unlink()
     assert 2 == run(spec)
     assert f"{spec}:2: input: {tmp_path}/in holds no file" in capsys.readouterr().err
+
+
+def test_a_price_that_only_a_worker_misses(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines that name their own model: 2, with one line of which it is."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "c.yaml").write_text(CONFIG.replace("sim/*", "sim/priced"))
+    body = {"messages": [{"role": "user", "content": "x"}]}
+    rows = [
+        {"custom_id": model, "method": "POST", "url": "/v1/chat/completions", "body": {"model": f"sim/{model}", **body}}
+        for model in ("priced", "other")
+    ]
+    (tmp_path / "in" / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert 2 == run(str(write_spec(tmp_path, config="c.yaml", input="in", arms=None, budget_usd=1)))
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("budget_usd: cannot be kept: there is no price for all that arm 'own' may ask (sim/other)")
 
 
 def test_a_disk_that_is_full_ends_the_run(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from bench.jobs import Jobs
+from orchestrator.batch.results import read
 from tests.e2e.test_consensus import RECORDED, right
 from tests.e2e.test_gsm8k import DATA, MODELS, _rows
 
@@ -32,7 +36,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     """A cluster with a job server and the application: pools that replay, if there are recordings, and a simulated one."""
     config: dict[str, Any] = {
         "providers": {"sim": {"simulate": {"latency_s": {"median": 0.05, "p99": 0.2}, "tokens_per_s": 2000}}},
-        "pricing": {"overrides": {f"{name}/*": PRICE for name in PROVIDERS}},
+        "pricing": {"overrides": {f"{name}/*": PRICE for name in PROVIDERS if MODELS}},
     }
     for name, models in PROVIDERS.items() if MODELS else ():
         replayed = {
@@ -166,3 +170,47 @@ def test_a_job_that_is_stopped_can_be_gone_on_with(jobs: Jobs, tmp_path: Path) -
     after = results(tmp_path)
     assert before == after[: len(before)]
     assert {(str(i), arm): 1 for i in range(300) for arm in arms} == Counter((one["item"], one["arm"]) for one in after)
+
+
+def test_a_process_that_is_told_to_end(jobs: Jobs, tmp_path: Path) -> None:
+    """SIGTERM, as a service manager sends it: 130, and another run goes on with what is there."""
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"id": i, "prompt": f"{i}?"}) + "\n" for i in range(300)))
+    path = spec(tmp_path, name="ended", input="in.jsonl", arms={"a": "sim/latency-0.2"}, concurrency=20)
+    command = [sys.executable, "-m", "actors.batch", str(path)]
+    env = {**jobs.environment(), "RAY_ADDRESS": jobs.address}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until(lambda: lines(tmp_path) >= 40 or process.poll() is not None)
+    process.terminate()
+    said, errors = process.communicate(timeout=30)
+    before = results(tmp_path)
+    assert (130, "") == (process.returncode, errors)
+    assert f"{300 - len(before)} are left: run it again to go on" in said
+    assert 40 <= len(before) < 300
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert 0 == ran.returncode, ran.stderr
+    after = results(tmp_path)
+    assert before == after[: len(before)]
+    assert {str(i): 1 for i in range(300)} == Counter(one["item"] for one in after)
+
+
+def attempts(jobs: Jobs, model: str) -> int:
+    """What the application's own coordinators have counted of a model."""
+    metrics = httpx.get(jobs.url.removesuffix("/v1") + "/metrics").text.splitlines()
+    of_it = [one for one in metrics if one.startswith("orchestrator_attempts_total{") and f'model="{model}"' in one]
+    return sum(int(float(one.rpartition(" ")[2])) for one in of_it)
+
+
+def test_workers_ask_the_application(jobs: Jobs, tmp_path: Path) -> None:
+    """A job whose input is of many files: its answers come through the pools of what runs there."""
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        rows = [{"id": f"{name}{i}", "prompt": f"{i}?"} for i in range(60)]
+        parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "in" / f"{name}.parquet")
+    asked = {"input": str(tmp_path / "in"), "arms": {"a": "sim/latency-0.07"}, "concurrency": 20, "workers": 2}
+    path = spec(tmp_path, name="attached", **asked)
+    ended = jobs.wait(jobs.submit(path))
+    assert ("SUCCEEDED", 0) == (ended["status"], ended["driver_exit_code"]), ended["logs"]
+    assert "no running application" not in ended["logs"]
+    found = [*read(tmp_path / "out")]
+    assert (120, {"ok"}) == (len(found), {one["outcome"] for one in found})
+    until(lambda: attempts(jobs, "latency-0.07") == 120, 10)

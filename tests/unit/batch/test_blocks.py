@@ -21,6 +21,7 @@ from orchestrator.batch.blocks import (
     in_blocks,
     look,
     mark,
+    reads,
     rows_in,
     twice,
 )
@@ -59,6 +60,23 @@ def test_files_of_a_folder_and_of_a_pattern(tmp_path: Path) -> None:
     assert ["b.jsonl"] == names(tmp_path / "b.jsonl")
     write(tmp_path / "[a]" / "e.jsonl")
     assert ["e.jsonl"] == names(tmp_path / "[a]")
+
+
+def test_what_an_input_would_read(tmp_path: Path) -> None:
+    """Of files that are not there yet: by its folder, also under another name, or by its pattern."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    inside, beside = f"{tmp_path}/in/out/results/0.parquet", f"{tmp_path}/out/results/0.parquet"
+    for path in (f"{tmp_path}/in", f"file://{tmp_path}/in", f"{tmp_path}/link", f"{tmp_path}/in/**/*.parquet"):
+        assert reads(path, inside), path
+        assert not reads(path, beside), path
+    assert reads(f"{tmp_path}/*/*/results/*", inside)
+    assert not reads(f"{tmp_path}/*.parquet", inside)
+    assert not reads(f"{tmp_path}/in/*.parquet", f"{tmp_path}/in")
+    assert not reads(f"{tmp_path}/in", f"{tmp_path}/in/_out/results/0.parquet")
+    assert not reads(f"{tmp_path}/in", f"{tmp_path}/in/run.json")
+    assert not reads(f"{tmp_path}/in.parquet", inside)
+    assert not reads("s3://bucket/in", inside)
 
 
 def test_what_is_no_input(tmp_path: Path) -> None:

@@ -88,6 +88,22 @@ def test_what_nobody_knows_costs_nothing_known(tmp_path: Path) -> None:
     assert 1.0 == said["seconds"]
 
 
+def test_a_judge_costs_and_takes_time(tmp_path: Path) -> None:
+    """Two opinions on each answer: they are in the sum, and are told apart; without a price they are named."""
+    tiers = {"judge": {"strategy": "fallback", "models": ["jury/j"]}}
+    config_of_both = load_mapping(
+        {"providers": {"sim": SIM, "jury": {**SIM, "pool": {"concurrency": 5}}}, "tiers": tiers}, {}
+    )
+    one = plan(tmp_path, concurrency=100, score={"match": "judge", "judge": "tier:judge"})
+    said = estimate(one, config_of_both, lambda _: 0.01, 1.0, lambda *_: 0.002)
+    assert (0.4, 1.4, 40.0) == (round(said["worst_usd_judge"], 6), round(said["worst_usd"], 6), said["seconds"])
+    assert "cost of the rest: at most 1.4 USD, 0.4 of it for the judge" in told(said)
+    said = estimate(one, config_of_both, lambda _: 0.01, 1.0, lambda *_: None)
+    assert (None, {"a"}) == (said["worst_usd"], said["worst_usd_by_arm"].keys())
+    assert "not known: no prices for the judge\n" in told(said)
+    assert "no prices for all arms and the judge\n" in told({**said, "worst_usd_by_arm": {"a": None}})
+
+
 def test_a_pair_that_stands_twice(tmp_path: Path) -> None:
     """Somebody has put files together: that is not counted over."""
     with pytest.raises(BadFolder, match=r"results\.jsonl:2: '1' of arm 'a' stands twice"):

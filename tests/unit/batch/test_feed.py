@@ -53,6 +53,7 @@ def test_an_item_leaves_when_all_its_arms_are_done(tmp_path: Path) -> None:
     for pair in (pairs[5], pairs[0], pairs[4]):
         fed.write(pair)
     assert ["3"] == [one.item for one in fed.gone]
+    assert not fed.feed.idle
     assert [{"item": "3", "arm": "b"}, {"item": "3", "arm": "a"}] == [
         json.loads(line) for line in (fed.gone[0].lines or b"").splitlines()
     ]

@@ -10,10 +10,13 @@ from orchestrator.batch.leases import Lender, LentPurse
 def test_no_more_is_lent_than_there_is() -> None:
     """As much as is wanted, then what is left, then nothing: and what is given back can be lent again."""
     lender = Lender(10.0, 4.0)
+    assert 4.0 == lender.gone_usd
     assert (4.0, False) == (lender.lend(1.0, 4.0), lender.refused)
+    assert 8.0 == lender.gone_usd
     assert 2.0 == lender.lend(1.0, 4.0)
     assert (0.0, True) == (lender.lend(1.0, 4.0), lender.refused)
     lender.take_back(1.5)
+    assert 8.5 == lender.gone_usd
     assert 1.5 == lender.lend(1.0, 4.0)
     assert 3.0 == Lender(5.0, 0.0).lend(3.0, 1.0)
 

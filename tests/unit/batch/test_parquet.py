@@ -84,11 +84,14 @@ def test_what_a_folder_holds(spec: Spec) -> None:
     folder.open(spec, "0" * 64, force=False, now_s=0.0)
     assert Held() == folder.held()
     block(spec.output, "a", line("1"), line("2", "a"), line("2", "b", cost=None), line("3"), ids=["1"])
+    judged = {"correct": True, "extracted": None, "why": None, "cost_usd": 0.125}
     block(spec.output, "b", line("3", "b"), ids=["3"])
+    block(spec.output, "c", line("4", score=judged), line("5", score=judged, charged_usd=4.0))
     held = folder.held()
     assert {"2": frozenset("ab")} == held.had
-    assert 2.25 == held.spent_usd
+    assert 2.25 + 0.625 + 4.0 == held.spent_usd
     assert [("1", "a", "ok", 0.5, 0.5)] == list(folder.rows())[:1]
+    assert [("4", "a", "ok", 0.625, 0.625), ("5", "a", "ok", 0.625, 4.0)] == list(folder.rows())[-2:]
     folder.close()
 
 

@@ -27,9 +27,10 @@ from orchestrator.batch.spec import load_spec
 from orchestrator.batch.tally import Progress
 from orchestrator.errors import CallFailed, OrchestratorError
 from orchestrator.types import Failure, FailureKind, Json
-from tests.unit.batch.given import answer, write_spec
+from tests.unit.batch.given import answer, attempt, write_spec
 
 K = FailureKind
+JUDGE: Json = {"match": "judge", "judge": "sim/judge"}
 Answering = Callable[[Ask, int], Came | float]
 """What comes of the how manieth request; a number: nothing, for so long."""
 
@@ -83,14 +84,22 @@ class Run:
     """A run in a folder."""
 
     def __init__(
-        self, folder: Path, answering: Answering, *, latency_s: float = 0.005, worst: float | None = None, **keys: Any
+        self,
+        folder: Path,
+        answering: Answering,
+        *,
+        latency_s: float = 0.005,
+        worst: float | None = None,
+        opinion: float | None = None,
+        **keys: Any,
     ) -> None:
         self.spec = load_spec(write_spec(folder, [{"id": i, "prompt": "x", "answer": 42} for i in range(40)], **keys))
         surveyed = survey(self.spec.input, {}, "sim/a")
         self.folder = Folder(self.spec.output)
         self.folder.open(self.spec, surveyed.sha256, force=False, now_s=time.time())
         self.plan: Plan = plan_of(self.spec, surveyed, self.folder, Wanted())
-        self.schedule = self.plan.schedule(lambda _: worst)
+        judged = None if self.spec.score != JUDGE else lambda *_: opinion
+        self.schedule = self.plan.schedule(lambda _: worst, judged)
         self.window = Scripted(answering, latency_s)
         self.progress = Progress("n", self.plan.tally, io.StringIO())
         self.runner: Runner[int] = Runner(
@@ -148,9 +157,8 @@ async def test_what_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pyte
 
 
 async def test_failures_of_the_moment_are_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others are written down as what they are; and so is one of the moment that lasts too long."""
+    """Others are written down as what they are."""
     monkeypatch.setattr(schedule, "WAIT_S", (0.01, 0.02))
-    monkeypatch.setattr(asking, "PATIENCE_S", 0.2)
 
     def moody(_: Ask, number: int) -> Came:
         if number == 0:
@@ -214,12 +222,11 @@ async def test_a_judge_is_asked_through_the_same_window(tmp_path: Path, monkeypa
         if ask.selector == "sim/judge":
             if len(away) < 3:
                 away.append(number)
-                return answer(K.PAUSED)
+                return answer(K.PAUSED, [attempt(outcome="paused")])
             return answer('{"verdict": "correct"}', cost_usd=0.01)
         return answer("42") if number else answer(K.SILENT)
 
-    score = {"match": "judge", "judge": "sim/judge"}
-    run = Run(tmp_path, judging, concurrency=6, score=score)
+    run = Run(tmp_path, judging, concurrency=6, score=JUDGE)
     lines = await run.go()
     assert 40 == len(lines)
     assert 39 == sum(line["score"] is not None for line in lines)
@@ -228,12 +235,85 @@ async def test_a_judge_is_asked_through_the_same_window(tmp_path: Path, monkeypa
     assert round(39 * 0.02, 6) == round(run.schedule.purse.spent_usd, 6)
 
 
+async def test_a_budget_holds_with_a_judge(tmp_path: Path) -> None:
+    """Nothing is asked whose judge could take it over; what a judge costs counts, and counts in the next run."""
+    most = 0.0
+
+    def costly(ask: Ask, _: int) -> Came:
+        nonlocal most
+        purse = run.schedule.purse
+        most = max(most, purse.spent_usd + purse.held_usd)
+        if ask.selector == "sim/judge":
+            return answer('{"correct": true}', cost_usd=0.25)
+        return answer("42", cost_usd=0.5)
+
+    run = Run(tmp_path, costly, worst=1.0, opinion=0.5, concurrency=9, score=JUDGE, budget_usd=5)
+    lines = await run.go()
+    # Each pair comes to 1 and may come to 2.
+    assert (4, {0.5}, {0.5}) == (
+        len(lines),
+        {one["cost_usd"] for one in lines},
+        {one["score"]["cost_usd"] for one in lines},
+    )
+    assert most <= 5
+    assert run.schedule.out_of_money
+    assert (4.0, 0.0) == (run.schedule.purse.spent_usd, run.schedule.purse.held_usd)
+    again = Run(tmp_path, costly, worst=1.0, opinion=0.5, concurrency=9, score=JUDGE, budget_usd=7)
+    assert (4.0, 4.0) == (again.plan.spent_usd, again.plan.tally.spent_usd)
+    run = again
+    assert 6 == len(await run.go())
+
+
+async def test_a_judge_that_is_not_asked_costs_nothing(tmp_path: Path) -> None:
+    """Where there is no answer, or nothing to judge it by."""
+
+    def failing(_: Ask, number: int) -> Came:
+        return answer(K.MALFORMED, cost_usd=0.5) if number % 2 else answer("", cost_usd=0.5)
+
+    run = Run(tmp_path, failing, worst=1.0, opinion=2.0, concurrency=3, score=JUDGE, budget_usd=25)
+    assert 40 == len(await run.go())
+    assert (20.0, 0.0) == (run.schedule.purse.spent_usd, run.schedule.purse.held_usd)
+
+
+async def test_what_nobody_knows_of_a_judge_is_charged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its worst case; a try that may have been billed is made again only where there is money for it."""
+    monkeypatch.setattr(schedule, "WAIT_S", (0.01, 0.02))
+    billed = [attempt(outcome="server_error", cost_is_estimate=True)]
+
+    def unknown(ask: Ask, number: int) -> Came:
+        if ask.selector != "sim/judge":
+            return answer("42", cost_usd=0.5)
+        return answer(K.PAUSED, billed) if number in (1, 2, 3) else answer('{"correct": true}')
+
+    keys: Json = {"worst": 1.0, "opinion": 0.5, "concurrency": 1, "score": JUDGE}
+    run = Run(tmp_path, unknown, **keys, budget_usd=2.5)
+    (line,) = await run.go()
+    # Both of its opinions twice: 0.5 of the answer, 1 of what failed, and there was enough for them again.
+    assert (0.5, 2.5, None) == (line["cost_usd"], line["charged_usd"], line["score"]["cost_usd"])
+    assert 5 == len(run.window.asks)
+    assert 2.5 == Run(tmp_path, unknown, **keys, budget_usd=2.5).plan.spent_usd
+    (tmp_path / "short").mkdir()
+    run = Run(tmp_path / "short", unknown, **keys, budget_usd=2.0)
+    (line,) = await run.go()
+    assert (2.0, "the judge gave no verdict") == (line["charged_usd"], line["score"]["why"])
+    assert 4 == len(run.window.asks)
+
+
+async def test_a_judge_without_a_price_is_refused(tmp_path: Path) -> None:
+    """As an arm is; without a budget it is nobody's concern."""
+    run = Run(tmp_path, right, worst=1.0, score=JUDGE, budget_usd=5)
+    with pytest.raises(NoPrice, match=r"no price for all that the judge may ask \(sim/judge\)"):
+        await run.go()
+    assert [] == run.window.asks
+    (tmp_path / "free").mkdir()
+    assert 40 == len(await Run(tmp_path / "free", right, score=JUDGE).go())
+
+
 async def test_who_waits_for_a_judge_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the next run, where this one is told to stop."""
     monkeypatch.setattr(asking, "STOP_S", 0.1)
-    score = {"match": "judge", "judge": "sim/judge"}
     run = Run(
-        tmp_path, lambda ask, _: 60.0 if ask.selector == "sim/judge" else answer("42"), concurrency=6, score=score
+        tmp_path, lambda ask, _: 60.0 if ask.selector == "sim/judge" else answer("42"), concurrency=6, score=JUDGE
     )
     asyncio.get_running_loop().call_later(0.1, run.runner.asker.stop)
     assert [] == await run.go()
@@ -243,9 +323,8 @@ async def test_who_waits_for_a_judge_is_asked_again(tmp_path: Path, monkeypatch:
 async def test_a_judges_late_answer_concerns_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waited for it has been told to stop."""
     monkeypatch.setattr(asking, "STOP_S", 0.3)
-    score = {"match": "judge", "judge": "sim/judge"}
     run = Run(
-        tmp_path, lambda ask, _: 0.05 if ask.selector == "sim/judge" else answer("42"), concurrency=4, score=score
+        tmp_path, lambda ask, _: 0.05 if ask.selector == "sim/judge" else answer("42"), concurrency=4, score=JUDGE
     )
 
     def leave() -> None:
