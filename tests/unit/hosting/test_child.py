@@ -225,11 +225,13 @@ async def test_a_launcher_that_is_killed_leaves_nothing(make: Make, mark: str, w
     await up(child)
     before = {one.pid for one in processes(mark)}
     launchers = among(processes(mark), lambda one: "launcher.py" in " ".join(one.cmdline()))
+    assert (2 + 1 + LAUNCHERS, LAUNCHERS) == (len(before), len(launchers))
     outer, inner = sorted(launchers, key=lambda one: one.ppid() != os.getpid())
     for launcher in {"outer": [outer], "inner": [inner], "both": [outer, inner]}[which]:
         launcher.kill()
     await until(lambda: not before & {one.pid for one in processes(mark)}, "an end of all")
     await up(child)
+    assert not before & {one.pid for one in processes(mark)}
 
 
 async def test_what_an_earlier_one_of_its_name_left_is_ended_first(make: Make, mark: str) -> None:
