@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import ray
@@ -197,9 +197,10 @@ class Control:
         """A coordinator has nothing in flight any more."""
         self._drained.add(coordinator)
 
-    async def permits(self, take: Take) -> Grant | None:
-        """Permits of a key's limits: see `orchestrator.limits.central`."""
-        return self._limits.take(time.monotonic(), take)
+    async def permits(self, takes: Sequence[Take]) -> list[Grant | None]:
+        """Permits of keys' limits, one answer for each: see `orchestrator.limits.central`."""
+        now_s = time.monotonic()
+        return [self._limits.take(now_s, take) for take in takes]
 
     async def reload(self) -> Reloaded:
         """Reads the file now."""

@@ -50,6 +50,9 @@ class Following:
         self._name = uuid4().hex
         self._control: Any = None
         self._task: asyncio.Task[None] | None = None
+        self._takes: list[tuple[Take, asyncio.Future[Grant | None]]] = []
+        """Questions for permits that go with the next message, and their answers."""
+        self._exchanging: set[asyncio.Task[None]] = set()
         self._applied = asyncio.Condition()
         self.snapshot: Snapshot | None = None
 
@@ -132,15 +135,31 @@ class Following:
         return counters
 
     async def take(self, take: Take) -> Grant | None:
-        """See `orchestrator.limits.limiter.Centre`."""
-        control = self._control
-        if control is None:
+        """See `orchestrator.limits.limiter.Centre`. What is asked for at once goes as one message: a coordinator's limits
+        are told together, and a call costs a millisecond of CPU whatever is in it."""
+        if self._control is None:
             raise Away("the control actor is being found or made")
+        answer: asyncio.Future[Grant | None] = asyncio.get_running_loop().create_future()
+        self._takes.append((take, answer))
+        if len(self._takes) == 1:
+            self._exchanging.add(task := asyncio.ensure_future(self._exchange(self._control)))
+            task.add_done_callback(self._exchanging.discard)
+        return await answer
+
+    async def _exchange(self, control: Any) -> None:
+        takes, self._takes = self._takes, []
         try:
-            grant: Grant | None = await asyncio.wait_for(control.permits.remote(take), PERMITS_S)
-        except (RayError, TimeoutError) as error:
-            raise Away(f"the control actor does not answer: {type(error).__name__}") from None
-        return grant
+            grants = await asyncio.wait_for(control.permits.remote([take for take, _ in takes]), PERMITS_S)
+        except Exception as error:
+            if not isinstance(error, RayError | TimeoutError):
+                _log.exception("permits could not be asked for")
+            for _, answer in takes:
+                if not answer.done():
+                    answer.set_exception(Away(f"the control actor does not answer: {type(error).__name__}"))
+            return
+        for (_, answer), grant in zip(takes, grants, strict=True):
+            if not answer.done():
+                answer.set_result(grant)
 
     async def status(self) -> Json:
         """What the control actor says of itself. Raises RayError and TimeoutError."""

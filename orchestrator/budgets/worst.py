@@ -181,6 +181,8 @@ def _most_tokens(provider: Provider, model: str, request: Request, config: Confi
 
 def _whole(value: object) -> int:
     """A number as a provider might read it: OpenAI's and others take `"5"` and `5.0`, too."""
+    if value is None:
+        return 0
     try:
         return max(0, math.ceil(float(value))) if isinstance(value, int | float | str) else 0
     except (ValueError, OverflowError):

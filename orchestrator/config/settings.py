@@ -206,6 +206,9 @@ class Quirks:
     """What that turn itself has to say."""
 
 
+_NOTHING_KNOWN = ModelOptions()
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """One provider after presets and variables: what its pool actor needs, save for the keys.
@@ -253,7 +256,7 @@ class Provider:
         found = self.model_options.get(model)
         if found is None:
             fits = [name for name in self.model_options if name.endswith("*") and model.startswith(name[:-1])]
-            found = self.model_options[max(fits, key=len)] if fits else ModelOptions()
+            found = self.model_options[max(fits, key=len)] if fits else _NOTHING_KNOWN
         return found
 
 

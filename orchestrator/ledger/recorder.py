@@ -2,7 +2,7 @@
 
 One batch is on its way at a time, the same one again and again until the ledger says that it is on disk; so nothing is lost
 with a ledger that dies, and nothing is written twice. What a coordinator has not posted when it is killed itself is lost: the
-last tenth of a second.
+last fifth of a second.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from orchestrator.errors import Denied, LedgerFailed
 from orchestrator.ledger.records import Batch, Note, Posted, RequestRecord, note, record_of, weight_of
 from orchestrator.types import Json
 
-EVERY_S = 0.1
-"""How long a record waits for others to go with it."""
+EVERY_S = 0.2
+"""How long a record waits for others to go with it. A batch takes 3 ms of CPU on its way, whatever is in it."""
 MOST = 500
 """Records of a batch: so many are not waited for."""
 CAPACITY = 10_000

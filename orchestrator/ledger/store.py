@@ -16,6 +16,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Table,
+    bindparam,
     create_engine,
     delete,
     event,
@@ -40,6 +41,12 @@ PIECE = 1_000
 _LOCK = 0x6F7263686C656467
 """PostgreSQL's advisory lock for changes of the schema: `orchledg`."""
 _READING = "ledger_reading"
+_TAKE = (
+    update(tables.leases)
+    .where(tables.leases.c.writer == bindparam("by"), tables.leases.c.account == bindparam("of"))
+    .values(units=tables.leases.c.units - bindparam("gone"))
+)
+"""Takes units off a lease."""
 
 
 class Balance(NamedTuple):
@@ -78,6 +85,11 @@ class Store:
             f"VALUES ({', '.join(mark for _ in table.c)})"
             for table in tables.FORGOTTEN
         }
+        # Made once: making one takes SQLAlchemy longer than the database takes to carry it out, and each batch has three.
+        self._claim = self._claiming()
+        self._spend = self._adding(tables.accounts, "spent_units")
+        self._lend = self._adding(tables.leases, "units")
+        self._count = self._adding(tables.meta, "value")
         self._migrated = False
 
     def write(self, batch: Batch) -> None:
@@ -99,32 +111,37 @@ class Store:
     def _claimed(self, connection: Connection, batch: Batch, at_s: float) -> bool:
         """Whether the batch is to be written. Another process that is about to write it is waited for: a ledger that was
         given up for dead may still be at it."""
-        row = self._insert(tables.writers).values(writer=batch.writer, last_sequence=batch.sequence, seen_at=at_s)
-        fresh = row.on_conflict_do_update(
-            index_elements=["writer"],
-            set_={"last_sequence": row.excluded.last_sequence, "seen_at": row.excluded.seen_at},
-            where=tables.writers.c.last_sequence < row.excluded.last_sequence,
-        )
-        return connection.execute(fresh.returning(tables.writers.c.writer)).first() is not None
+        row = {"writer": batch.writer, "last_sequence": batch.sequence, "seen_at": at_s}
+        return connection.execute(self._claim, row).first() is not None
 
     def _write(self, connection: Connection, batch: Batch) -> None:
         for table, rows in _rows(batch.records).items():
             if rows:
                 connection.exec_driver_sql(self._inserts[table], rows)
-        for account, units in sorted(batch.spent.items()):
-            self._spend(connection, account, units)
+        if batch.spent:
+            spent = [{"account": account, "spent_units": units} for account, units in sorted(batch.spent.items())]
+            connection.execute(self._spend, spent)
         gone = Counter(batch.spent)
         gone.update(batch.returned)
-        for account, units in sorted(gone.items()):
-            _take(connection, batch.writer, account, units)
+        if gone:
+            # A lease that was forfeited has no row, and nothing is taken off it.
+            taken = [{"by": batch.writer, "of": account, "gone": units} for account, units in sorted(gone.items())]
+            connection.execute(_TAKE, taken)
 
-    def _spend(self, connection: Connection, account: str, units: int) -> None:
-        self._add(connection, tables.accounts, {"account": account}, "spent_units", units)
-
-    def _add(self, connection: Connection, table: Table, key: Mapping[str, Any], column: str, amount: int) -> None:
-        insert = self._insert(table).values({**key, column: amount})
+    def _adding(self, table: Table, column: str) -> Any:
+        """Adds to a column of a row, or makes the row."""
+        insert = self._insert(table)
         added = {column: table.c[column] + insert.excluded[column]}
-        connection.execute(insert.on_conflict_do_update(index_elements=[*key], set_=added))
+        return insert.on_conflict_do_update(index_elements=[*table.primary_key.columns], set_=added)
+
+    def _claiming(self) -> Any:
+        row = self._insert(tables.writers)
+        fresh = row.on_conflict_do_update(
+            index_elements=["writer"],
+            set_={"last_sequence": row.excluded.last_sequence, "seen_at": row.excluded.seen_at},
+            where=tables.writers.c.last_sequence < row.excluded.last_sequence,
+        )
+        return fresh.returning(tables.writers.c.writer)
 
     def grant(
         self,
@@ -143,7 +160,7 @@ class Store:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK + 1})
             before = {account: _balance(connection, account) for account in sorted(limits)}
             for writer, account, units in leases:
-                self._add(connection, tables.leases, {"writer": writer, "account": account}, "units", units)
+                connection.execute(self._lend, {"writer": writer, "account": account, "units": units})
                 self._see(connection, writer, time.time() if at_s is None else at_s)
             wrong = {
                 account: balance
@@ -177,8 +194,9 @@ class Store:
         with self._writing() as connection:
             mine = select(leased.account, leased.units).where(leased.writer == writer, leased.units > 0)
             lost = {row.account: int(row.units) for row in connection.execute(mine.order_by(leased.account))}
-            for account, units in lost.items():
-                self._spend(connection, account, units)
+            if lost:
+                spent = [{"account": account, "spent_units": units} for account, units in lost.items()]
+                connection.execute(self._spend, spent)
             connection.execute(delete(tables.leases).where(leased.writer == writer))
         return lost
 
@@ -224,7 +242,7 @@ class Store:
             insert = self._insert(tables.keys).values(row._asdict())
             fields = {name: insert.excluded[name] for name in row._fields if name != "name"}
             connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_=fields))
-            self._add(connection, tables.meta, {"name": "keys_version"}, "value", 1)
+            connection.execute(self._count, {"name": "keys_version", "value": 1})
 
     def revoke_key(self, name: str, at_s: float) -> bool:
         """Revokes a key. False: there is none of this name that was not revoked before."""
@@ -233,7 +251,7 @@ class Store:
             revoked = update(tables.keys).where(key.name == name, key.revoked_at.is_(None)).values(revoked_at=at_s)
             if not connection.execute(revoked).rowcount:
                 return False
-            self._add(connection, tables.meta, {"name": "keys_version"}, "value", 1)
+            connection.execute(self._count, {"name": "keys_version", "value": 1})
             return True
 
     def keys_version(self) -> int:
@@ -306,7 +324,7 @@ class Store:
                     return
                 for statement in tables.STEPS[version]:
                     connection.execute(text(statement))
-                self._add(connection, tables.meta, {"name": "schema"}, "value", 1)
+                connection.execute(self._count, {"name": "schema", "value": 1})
 
 
 def _sqlite(url: URL) -> Engine:
@@ -336,13 +354,6 @@ def _postgresql(url: URL) -> Engine:
 def _meta(connection: Connection, name: str) -> int:
     found = connection.execute(select(tables.meta.c.value).where(tables.meta.c.name == name)).scalar()
     return 0 if found is None else int(found)
-
-
-def _take(connection: Connection, writer: str, account: str, units: int) -> None:
-    """Takes units off a lease; one that was forfeited has none."""
-    leased = tables.leases.c
-    mine = update(tables.leases).where(leased.writer == writer, leased.account == account)
-    connection.execute(mine.values(units=leased.units - units))
 
 
 def _balance(connection: Connection, account: str) -> Balance:

@@ -39,7 +39,7 @@ class Take(NamedTuple):
     want: int
     """What it has use for at once."""
     held: int
-    """What it has left."""
+    """What it has left, and keeps."""
     used: tuple[tuple[float, int], ...]
     """How long ago, and how much, since it last told."""
     whole: bool
@@ -97,7 +97,7 @@ class Central:
         assert mine is not None
         for age_s, amount in take.used:
             mine.window.add(now_s, now_s - age_s, amount)
-        mine.held, mine.seen_s = take.held, now_s
+        mine.held, mine.seen_s, mine.until_s = take.held, now_s, now_s + HOLD_S + _SLACK_S
         free = take.limit - sum(_taken(one, now_s) for one in holders.values())
         peers = sum(now_s - one.seen_s < WINDOW_S for one in holders.values())
         if peers < take.peers and now_s - self._born_s < WINDOW_S:
@@ -110,7 +110,6 @@ class Central:
             return Grant(0, max(0.05, again_s), max(0, free), peers)
         amount = min(free, max(take.need, take.want, free // (_BATCH * peers)))
         mine.held += amount
-        mine.until_s = now_s + HOLD_S + _SLACK_S
         return Grant(amount, 0.0, free - amount, peers)
 
     def _sweep(self, now_s: float) -> None:

@@ -23,7 +23,10 @@ from orchestrator.limits.central import HOLD_S, Central, Grant, Take
 from orchestrator.limits.window import WINDOW_S, Window
 
 TELL_S = 0.5
-"""How long after it took permits it tells what it has used, and gives back the rest."""
+"""How long after it took permits, at the most, it tells what it has used; of all limits at once. It gives back the rest, or
+keeps it where it is in use and much is free."""
+BUSY_S = 0.1
+"""What was used within it is in use."""
 AWAY_S = 0.5
 """How long it goes on by itself before it asks again."""
 RECHECK_S = 1.0
@@ -75,7 +78,7 @@ class _Stock:
 
     __slots__ = (
         "again_at_s", "alone", "asking", "away_until_s", "empty_need", "empty_until_s", "free", "held", "last_s", "limit",
-        "name", "own", "peers", "telling", "told_s", "until_s", "untold", "waiting", "whole",
+        "name", "own", "peers", "told_s", "until_s", "untold", "waiting", "whole",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -91,7 +94,6 @@ class _Stock:
         self.whole = True
         """Whether the centre is told of the whole last minute."""
         self.asking: asyncio.Task[None] | None = None
-        self.telling: asyncio.TimerHandle | None = None
         self.waiting = 0
         """What those who wait for an answer need together."""
         self.empty_until_s = -inf
@@ -114,6 +116,16 @@ class _Stock:
         if now_s - self.told_s < FRESH_S:
             return self.alone
         return self.limit // self.peers
+
+    def lacks(self, now_s: float, amount: int) -> bool:
+        """Whether the centre has to be asked before so much is used."""
+        if self.held >= amount and now_s < self.until_s:
+            return False
+        return now_s >= self.away_until_s and (now_s >= self.empty_until_s or amount < self.empty_need)
+
+    def in_use(self, now_s: float) -> bool:
+        """Whether what is held is used meanwhile, and nobody else is short of it."""
+        return now_s - self.last_s < BUSY_S and self.free >= self.limit // 2
 
     def use(self, now_s: float, at_s: float, amount: int) -> None:
         """Counts an amount; a negative one is given back."""
@@ -151,8 +163,8 @@ class _Charge:
 class Limiter:
     """`orchestrator.accounting.Allowing` by what each key may ask for in a minute.
 
-    Costs 0.7 µs for a key without limits, 4 µs for one of requests, 8 µs for one of both; and, while a limit is far from its
-    end, a message in half a second.
+    Costs 0.7 µs for a key without limits, 4 µs for one of requests, 8 µs for one of both; and, while limits are far from
+    their ends, a message in half a second for all of them together. A key that was not used for a second asks once for both.
     """
 
     def __init__(self, centre: Centre, clock: Callable[[], float] = time.monotonic) -> None:
@@ -162,22 +174,29 @@ class Limiter:
         self._stocks: dict[tuple[str, str], _Stock] = {}
         """By the key's name, and of what."""
         self._swept_s = clock()
+        self._untold: dict[_Stock, None] = {}
+        """What is to be told next, in the order in which it was used."""
 
     async def allow(self, asked: Asked) -> _Charge | None:
         """See `Allowing`. Waits for permits where there are none in stock. Raises Denied (429)."""
         caller = asked.ask.caller
         if caller is None or (caller.requests_per_minute is None and caller.tokens_per_minute is None):
             return None
-        requests = tokens = None
+        requests = tokens = of_tokens = None
+        amount = 0
+        if caller.tokens_per_minute is not None:
+            of_tokens = self._stock(caller.name, "tokens", int(caller.tokens_per_minute))
+            # Over the whole limit: it has to wait until all is free, rather than for ever.
+            amount = min(of_tokens.limit, max(1, estimate(asked)))
         if caller.requests_per_minute is not None:
             stock = self._stock(caller.name, "requests", int(caller.requests_per_minute))
+            now_s = self._clock()
+            if of_tokens is not None and stock.lacks(now_s, 1) and of_tokens.lacks(now_s, amount):
+                self._begin(of_tokens, amount)  # both in one message
             requests = stock, await self._take(stock, 1, caller)
-        if caller.tokens_per_minute is not None:
-            stock = self._stock(caller.name, "tokens", int(caller.tokens_per_minute))
-            # Over the whole limit: it has to wait until all is free, rather than for ever.
-            amount = min(stock.limit, max(1, estimate(asked)))
+        if of_tokens is not None:
             try:
-                tokens = stock, await self._take(stock, amount, caller), amount
+                tokens = of_tokens, await self._take(of_tokens, amount, caller), amount
             except BaseException:
                 if requests is not None:
                     self.correct(*requests, -1)
@@ -218,7 +237,7 @@ class Limiter:
             return
         self._swept_s = now_s
         for key, one in [*self._stocks.items()]:
-            if now_s - one.last_s > IDLE_S and one.asking is None and one.telling is None:
+            if now_s - one.last_s > IDLE_S and one.asking is None and one not in self._untold:
                 del self._stocks[key]
 
     async def _take(self, stock: _Stock, amount: int, caller: Caller) -> float:
@@ -237,25 +256,29 @@ class Limiter:
                 break
             stock.waiting += amount
             try:
-                if stock.asking is None:
-                    stock.asking = asyncio.ensure_future(self._ask(stock, amount))
-                await asyncio.shield(stock.asking)
+                await asyncio.shield(self._begin(stock, amount))
             finally:
                 stock.waiting -= amount
         stock.use(now_s, now_s, amount)
         self._tell_later(stock)
         return now_s
 
-    async def _ask(self, stock: _Stock, need: int) -> None:
+    def _begin(self, stock: _Stock, need: int, *, keep: bool = False) -> asyncio.Task[None]:
+        """A question to the centre, if none is on its way. `keep`: what is held does not go back."""
+        if stock.asking is None:
+            stock.asking = asyncio.ensure_future(self._ask(stock, need, keep=keep))
+        return stock.asking
+
+    async def _ask(self, stock: _Stock, need: int, *, keep: bool) -> None:
         """One question to the centre; whoever waits for it looks at the stock again."""
         try:
-            await self._exchange(stock, need)
+            await self._exchange(stock, need, keep=keep)
         finally:
             stock.asking = None
 
-    async def _exchange(self, stock: _Stock, need: int) -> None:
+    async def _exchange(self, stock: _Stock, need: int, *, keep: bool) -> None:
         now_s = self._clock()
-        if not need or now_s >= stock.until_s:
+        if not (need or keep) or now_s >= stock.until_s:
             stock.held = 0  # it goes back
         grant = None
         try:
@@ -269,7 +292,7 @@ class Limiter:
         stock.whole = False
         stock.free, stock.peers, stock.told_s = grant.free, grant.peers, self._clock()
         stock.alone = stock.own.total + stock.held + grant.amount + grant.free // stock.peers
-        if grant.amount:
+        if grant.amount or keep:
             stock.held += grant.amount
             stock.until_s = now_s + HOLD_S
             self._tell_later(stock)
@@ -296,15 +319,25 @@ class Limiter:
         )
 
     def _tell_later(self, stock: _Stock) -> None:
-        if stock.telling is None:
-            stock.telling = asyncio.get_running_loop().call_later(TELL_S, self._tell, stock)
+        if not self._untold:
+            asyncio.get_running_loop().call_later(TELL_S, self._tell_all)
+        self._untold[stock] = None
+
+    def _tell_all(self) -> None:
+        due, self._untold = self._untold, {}
+        for stock in due:
+            self._tell(stock)
 
     def _tell(self, stock: _Stock) -> None:
-        stock.telling = None
+        now_s = self._clock()
         if stock.asking is not None:
             self._tell_later(stock)  # it is being told
+        elif stock.held and stock.in_use(now_s):
+            # Of what is used up before it is told again, more is asked for at once: no request waits for that.
+            lately = stock.untold.forget(now_s)
+            self._begin(stock, 0 if stock.held > 2 * lately else max(1, lately), keep=True)
         elif stock.held or stock.whole or stock.untold.any():
-            stock.asking = asyncio.ensure_future(self._ask(stock, 0))
+            self._begin(stock, 0)
 
 
 def estimate(asked: Asked) -> int:

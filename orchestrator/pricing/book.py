@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from orchestrator.pricing.price import Price
 from orchestrator.pricing.sellers import SELLERS
 
+_REMEMBERED = 1_000
+"""Models whose prices are kept at hand: requests may name any."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prices:
@@ -28,9 +31,20 @@ class Prices:
     """When that file was written, in seconds since 1970; None: there is none, or it is of no use."""
     refresh_h: float = 0.0
     """How often prices are fetched anew; 0: never by itself."""
+    _found: dict[tuple[str, str], Price | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What was looked up before: each request asks twice."""
 
     def of(self, provider: str, model: str) -> Price | None:
         """The price of a model; None: it is not known."""
+        try:
+            return self._found[provider, model]
+        except KeyError:
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
+            found = self._found[provider, model] = self._look_up(provider, model)
+            return found
+
+    def _look_up(self, provider: str, model: str) -> Price | None:
         if self.overrides:
             found = self._override(f"{provider}/{model}")
             if found is not None:

@@ -87,9 +87,12 @@ def worst_case_usd(price: Price, request: Request, *, max_tokens: int, more_inpu
     tokens += more_input
     choices = request.body.get("n")
     n = choices if isinstance(choices, int) and choices > 1 else 1
-    reached: tuple[Price | Tier, ...] = (price, *(tier for tier in price.tiers if tier.above_input_tokens < tokens))
-    input_rate = max(_dearest_input(rates, an_hour=an_hour) for rates in reached)
-    output_rate = max(price.reasoning_per_mtok_usd or 0.0, *(rates.output_per_mtok_usd for rates in reached))
+    input_rate = _dearest_input(price, an_hour=an_hour)
+    output_rate = max(price.reasoning_per_mtok_usd or 0.0, price.output_per_mtok_usd)
+    for tier in price.tiers:
+        if tier.above_input_tokens < tokens:
+            input_rate = max(input_rate, _dearest_input(tier, an_hour=an_hour))
+            output_rate = max(output_rate, tier.output_per_mtok_usd)
     usd = (tokens * input_rate + n * max_tokens * output_rate) / MTOK
     return usd + images * (price.image_usd or 0.0) + (price.request_usd or 0.0)
 

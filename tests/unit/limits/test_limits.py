@@ -256,6 +256,35 @@ def test_refusals_ask_nobody() -> None:
     assert (1, 1) == run(main())
 
 
+def test_what_is_in_use_is_kept() -> None:
+    """A key that is used all the time, far from its limits: the centre is asked once, then told twice a second, and no
+    request waits for it; when it is used no more, all goes back."""
+
+    async def main() -> tuple[int, int, int, int]:
+        loop = asyncio.get_running_loop()
+        net = Net(random.Random(1))
+        one, two = limiters(net, 2)
+        caller = Caller("k", requests_per_minute=6_000, tokens_per_minute=60_000)
+        waited = 0
+        for _ in range(1_000):
+            began_s = loop.time()
+            allowance = await one.allow(asked(caller, 10))
+            waited += loop.time() > began_s
+            assert allowance is not None
+            allowance.settle(ended(asked(caller), (8, 1)))
+            await asyncio.sleep(0.01)
+        calls = net.calls
+        await asyncio.sleep(1.1)
+        await two.allow(asked(caller, 10))
+        requests, tokens = two.standing(caller)
+        return waited, calls, requests.remaining, tokens.remaining
+
+    waited, calls, requests, tokens = run(main())
+    assert waited <= 2  # of the first
+    assert calls <= 2 * (1 + 10 * 2 + 1)
+    assert (6_000 - 1_001, 60_000 - 9_010) == (requests, tokens)
+
+
 def test_tokens_are_reserved_and_corrected() -> None:
     """By the estimate before, by what was used after: what was too much is free again, what was too little is charged."""
 
