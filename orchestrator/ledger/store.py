@@ -118,15 +118,19 @@ class Store:
         for table, rows in _rows(batch.records).items():
             if rows:
                 connection.exec_driver_sql(self._inserts[table], rows)
-        if batch.spent:
-            spent = [{"account": account, "spent_units": units} for account, units in sorted(batch.spent.items())]
-            connection.execute(self._spend, spent)
+        self._book(connection, batch.spent)
         gone = Counter(batch.spent)
         gone.update(batch.returned)
         if gone:
             # A lease that was forfeited has no row, and nothing is taken off it.
             taken = [{"by": batch.writer, "of": account, "gone": units} for account, units in sorted(gone.items())]
             connection.execute(_TAKE, taken)
+
+    def _book(self, connection: Connection, spent: Mapping[str, int]) -> None:
+        """Counts units as spent, by account."""
+        if spent:
+            rows = [{"account": account, "spent_units": units} for account, units in sorted(spent.items())]
+            connection.execute(self._spend, rows)
 
     def _adding(self, table: Table, column: str) -> Any:
         """Adds to a column of a row, or makes the row."""
@@ -194,9 +198,7 @@ class Store:
         with self._writing() as connection:
             mine = select(leased.account, leased.units).where(leased.writer == writer, leased.units > 0)
             lost = {row.account: int(row.units) for row in connection.execute(mine.order_by(leased.account))}
-            if lost:
-                spent = [{"account": account, "spent_units": units} for account, units in lost.items()]
-                connection.execute(self._spend, spent)
+            self._book(connection, lost)
             connection.execute(delete(tables.leases).where(leased.writer == writer))
         return lost
 

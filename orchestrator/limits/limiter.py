@@ -117,11 +117,17 @@ class _Stock:
             return self.alone
         return self.limit // self.peers
 
+    def has(self, now_s: float, amount: int) -> bool:
+        """Whether so much is at hand."""
+        return self.held >= amount and now_s < self.until_s
+
+    def refused(self, now_s: float, amount: int) -> bool:
+        """Whether so much is known not to be had."""
+        return now_s < self.empty_until_s and amount >= self.empty_need
+
     def lacks(self, now_s: float, amount: int) -> bool:
         """Whether the centre has to be asked before so much is used."""
-        if self.held >= amount and now_s < self.until_s:
-            return False
-        return now_s >= self.away_until_s and (now_s >= self.empty_until_s or amount < self.empty_need)
+        return not (self.has(now_s, amount) or self.refused(now_s, amount) or now_s < self.away_until_s)
 
     def in_use(self, now_s: float) -> bool:
         """Whether what is held is used meanwhile, and nobody else is short of it."""
@@ -174,7 +180,7 @@ class Limiter:
         self._stocks: dict[tuple[str, str], _Stock] = {}
         """By the key's name, and of what."""
         self._swept_s = clock()
-        self._untold: dict[_Stock, None] = {}
+        self._telling: dict[_Stock, None] = {}
         """What is to be told next, in the order in which it was used."""
 
     async def allow(self, asked: Asked) -> _Charge | None:
@@ -182,26 +188,33 @@ class Limiter:
         caller = asked.ask.caller
         if caller is None or (caller.requests_per_minute is None and caller.tokens_per_minute is None):
             return None
-        requests = tokens = of_tokens = None
-        amount = 0
-        if caller.tokens_per_minute is not None:
-            of_tokens = self._stock(caller.name, "tokens", int(caller.tokens_per_minute))
-            # Over the whole limit: it has to wait until all is free, rather than for ever.
-            amount = min(of_tokens.limit, max(1, estimate(asked)))
+        requests = tokens = None
         if caller.requests_per_minute is not None:
             stock = self._stock(caller.name, "requests", int(caller.requests_per_minute))
-            now_s = self._clock()
-            if of_tokens is not None and stock.lacks(now_s, 1) and of_tokens.lacks(now_s, amount):
-                self._begin(of_tokens, amount)  # both in one message
+            if caller.tokens_per_minute is not None and stock.lacks(self._clock(), 1):
+                self._ask_ahead(*self._of_tokens(asked, caller, caller.tokens_per_minute))
             requests = stock, await self._take(stock, 1, caller)
-        if of_tokens is not None:
+        if caller.tokens_per_minute is not None:
+            # Looked up only now: while the others were waited for, it may have been let go of.
+            stock, amount = self._of_tokens(asked, caller, caller.tokens_per_minute)
             try:
-                tokens = of_tokens, await self._take(of_tokens, amount, caller), amount
+                tokens = stock, await self._take(stock, amount, caller), amount
             except BaseException:
                 if requests is not None:
                     self.correct(*requests, -1)
                 raise
         return _Charge(self, requests, tokens)
+
+    def _of_tokens(self, asked: Asked, caller: Caller, limit: float) -> tuple[_Stock, int]:
+        """A key's tokens, and how many of them the request is charged to begin with."""
+        stock = self._stock(caller.name, "tokens", int(limit))
+        # Over the whole limit: it has to wait until all is free, rather than for ever.
+        return stock, min(stock.limit, max(1, estimate(asked)))
+
+    def _ask_ahead(self, stock: _Stock, amount: int) -> None:
+        """Has what will be needed asked for in the message that is about to go."""
+        if stock.lacks(self._clock(), amount):
+            self._begin(stock, amount)
 
     def standing(self, caller: Caller) -> tuple[Standing, ...]:
         """How a key stands with its limits, for the headers of an answer."""
@@ -237,17 +250,17 @@ class Limiter:
             return
         self._swept_s = now_s
         for key, one in [*self._stocks.items()]:
-            if now_s - one.last_s > IDLE_S and one.asking is None and one not in self._untold:
+            if now_s - one.last_s > IDLE_S and one.asking is None and one not in self._telling:
                 del self._stocks[key]
 
     async def _take(self, stock: _Stock, amount: int, caller: Caller) -> float:
         """Uses an amount, at the time that is returned. Raises Denied."""
         while True:
             now_s = self._clock()
-            if stock.held >= amount and now_s < stock.until_s:
+            if stock.has(now_s, amount):
                 stock.held -= amount
                 break
-            if now_s < stock.empty_until_s and amount >= stock.empty_need:
+            if stock.refused(now_s, amount):
                 raise _denied(stock, caller, max(0.1, stock.again_at_s - now_s))
             if now_s < stock.away_until_s:
                 own = stock.own.forget(now_s)
@@ -319,12 +332,12 @@ class Limiter:
         )
 
     def _tell_later(self, stock: _Stock) -> None:
-        if not self._untold:
+        if not self._telling:
             asyncio.get_running_loop().call_later(TELL_S, self._tell_all)
-        self._untold[stock] = None
+        self._telling[stock] = None
 
     def _tell_all(self) -> None:
-        due, self._untold = self._untold, {}
+        due, self._telling = self._telling, {}
         for stock in due:
             self._tell(stock)
 
