@@ -20,6 +20,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, TextIO
@@ -70,24 +71,34 @@ def free_port() -> int:
     Ray's own services take whatever port they are given while a cluster starts: one of those (32768 and above on Linux)
     may be gone by the time it is used.
     """
+    return next(_free_ports())
+
+
+def _free_ports(but: int | None = None) -> Iterator[int]:
+    """All of them, each once; `but`: one that somebody will want."""
     for port in random.sample(PORTS, len(PORTS)):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+        if port != but:
+            yield port
     raise OSError("no port between 20000 and 29999 is free")
 
 
-def flags(folder: str, mark: str) -> dict[str, str]:
-    """The environment of every process of a cluster on this machine: `EVERYWHERE`, and what keeps it apart from others."""
+def flags(folder: str, mark: str, port: int | None = None) -> dict[str, str]:
+    """The environment of every process of a cluster on this machine: `EVERYWHERE`, and what keeps it apart from others.
+
+    `port` is where the endpoint will be: it is left to that.
+    """
+    ports = map(str, _free_ports(but=port))
     env = EVERYWHERE | {
         MARK: mark,
         SOCKET: f"{folder}/l",
         RELAY_HOST: "127.0.0.1",
         # A port that every request of a second cluster would otherwise reach for.
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": next(ports),
         # Serve waits at least this long before it stops a replica; it has nobody to wait for here.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.2",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -102,8 +113,8 @@ def flags(folder: str, mark: str) -> dict[str, str]:
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/s",
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/m",
-            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_STATS_PORT": next(ports),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": next(ports),
         }
     else:
         del env["RAY_SERVE_ENABLE_HA_PROXY"], env["RAY_SERVE_HAPROXY_METRICS_ENABLED"]
@@ -179,7 +190,7 @@ def serve(config: str, host: str, port: int, replicas: int = 1, *, insecure: boo
     watchdog = subprocess.Popen(  # noqa: S603 - our own module
         [sys.executable, "-m", "actors.watchdog", mark, folder], stdin=subprocess.PIPE, start_new_session=True
     )
-    os.environ.update(flags(folder, mark))
+    os.environ.update(flags(folder, mark, port))
     terminal = Terminal(os.environ[SOCKET], sys.stderr)
     stopping = threading.Event()
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.launch import Address, address_of, serve
+from actors import launch
+from actors.launch import Address, address_of, flags, serve
 
 KEYS = "server: {keys: [{name: a, key_sha256: " + "ab" * 32 + "}]}\n"
 SIM = "providers: {sim: {simulate: {}}}\n"
@@ -54,3 +55,12 @@ def test_what_others_can_reach_needs_keys(tmp_path: Path, capsys: pytest.Capture
     config.write_text(SIM + KEYS)
     assert 2 == serve(str(config), "no.such.host.invalid", 0)
     assert capsys.readouterr().err.startswith("--host: no.such.host.invalid is no address")
+
+
+def test_the_endpoint_s_port_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the cluster's own services are given are other ports, each another one."""
+    own = launch.free_port()
+    monkeypatch.setattr(launch, "PORTS", range(own - 20, own + 20))
+    for _ in range(50):
+        ports = [int(value) for name, value in flags("/tmp/x", "x", own).items() if name.endswith("_PORT")]
+        assert len({own, *ports}) == 1 + len(ports)
