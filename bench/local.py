@@ -2,13 +2,16 @@
 
     VLLM_PYTHON=.venv-vllm/bin/python python -m bench.local MODEL [--streams 8] [--tokens 128] [--rounds 6] [--gpus 0]
 
-`MODEL` is a folder or a name; `tests/vllm/tiny.py` makes one. Load, endpoint and, without a GPU, vLLM share the cores.
+`MODEL` is a folder or a name; `tests/vllm/tiny.py` makes one. Load, endpoint and, without a GPU, vLLM share the cores. With a
+GPU the model's arithmetic takes no core from anybody; `--apart` brings that about without one, as far as can be: vLLM's
+engine has the machine's first core for itself, in both places; its HTTP server, the endpoint and the load have the others.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import platform
 import statistics
@@ -18,8 +21,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
+import psutil
 import yaml
 
+from actors.watchdog import marked
 from bench.load import percentile
 from bench.serving import Served
 
@@ -115,6 +120,18 @@ def directly(served: Served) -> Place:
     raise SystemExit("vLLM did not come up")
 
 
+def set_apart(served: Served) -> None:
+    """Every thread that there is gets its cores; those that they begin have the same."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    engines = {process.pid for process in served.processes("VLLM::EngineCore")}
+    if not (engines and others):
+        raise SystemExit("--apart: there is no engine process, or one core alone")
+    for process in (*marked(served.mark), psutil.Process()):
+        for thread in process.threads():
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(thread.id, {first} if process.pid in engines else set(others))
+
+
 def served_by(port: str) -> bool:
     """Whether vLLM answers there."""
     import urllib.error
@@ -133,6 +150,7 @@ def main() -> None:
     parser.add_argument("model")
     for name, default in (("streams", 8), ("tokens", 128), ("rounds", 6), ("gpus", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--apart", action="store_true")
     args = parser.parse_args()
     vllm = {
         "model": args.model, "served_name": "tiny", "python": os.environ["VLLM_PYTHON"], "gpus": args.gpus,
@@ -146,6 +164,8 @@ def main() -> None:
         try:
             direct = directly(served)
             time.sleep(3)  # until its pool has heard of it
+            if args.apart:
+                set_apart(served)
             print(
                 f"{os.cpu_count()} cores, {platform.machine()}, {args.gpus} GPUs, {args.streams} streams of {args.tokens}"
             )

@@ -14,6 +14,7 @@ from orchestrator.config.tiers import KEYS, MAX_CANDIDATES, OF_ALL, OF_STRATEGY
 from orchestrator.config.votes import Wrong, check_votes
 from orchestrator.errors import BadChoice, NotAllowed, UnknownSelector
 from orchestrator.fitting import EXTENSIONS
+from orchestrator.preferences import preferred, read_preferences
 from orchestrator.routes import Candidate, Route
 from orchestrator.types import Json
 
@@ -71,6 +72,11 @@ class Selectors:
         """
         if caller is not None:
             self._check(selector, caller)
+        if override and "provider" in override:
+            # Said of the way to go, whoever has chosen that.
+            choice = {name: value for name, value in override.items() if name != "provider"}
+            wish = read_preferences(override["provider"], self._config.providers)
+            return preferred(self.resolve(selector, choice, user, caller), wish, self._config.prices)
         if override and override.keys() != {"cache"}:
             return self._chosen(selector, override, user, caller)
         if selector.startswith("user:"):
@@ -157,8 +163,6 @@ class Selectors:
     def _chosen(self, selector: str, override: dict[str, Any], user: str | None, caller: Caller | None) -> Route:
         choice = dict(override)
         choice.pop("cache", None)  # says nothing of the way (`orchestrator.cache.terms`)
-        if choice.pop("provider", None) is not None:
-            raise BadChoice("provider", "provider preferences are not available yet; use 'models'")
         fallbacks = choice.pop("fallbacks", None)
         for name in choice:
             if name not in _CHOICES:

@@ -227,8 +227,7 @@ def take_override(data: Json) -> dict[str, Any] | None:
     choice = data.pop("orchestrator", None)
     if choice is not None and not isinstance(choice, dict):
         raise wrong("orchestrator", "has to be an object")
-    # An empty object prefers nothing.
-    fallbacks, preferences = data.pop("models", None), data.pop("provider", None) or None
+    fallbacks, preferences = data.pop("models", None), data.pop("provider", None)
     if choice is None and fallbacks is None and preferences is None:
         return None
     override = dict(choice or {})

@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.cache.terms import MAX_ASKED_S
 from orchestrator.config.votes import MAX_VOTES
 from orchestrator.ledger.asking import BY
+from orchestrator.preferences import MOST
 from orchestrator.types import Json
 from orchestrator.wire.checks import MAX_CHOICES, MAX_STOPS, MAX_TOKENS
 
@@ -43,6 +44,10 @@ _TOKENS: Json = {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_TOKEN
 _CHOICES: Json = {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_CHOICES}
 _TEMPERATURE: Json = {"type": ["number", "null"], "minimum": 0, "maximum": 2}
 _SHARE: Json = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+_NAMES: Json = {"type": ["array", "null"], "items": _TEXT, "maxItems": MOST, "description": "Providers, by name"}
+_DOLLARS: Json = {
+    "anyOf": [{"type": ["number", "null"], "minimum": 0}, {"type": "string", "pattern": r"^\d+(\.\d+)?$"}]
+}
 _SCHEMAS: Json = {
     "Error": _object(
         {
@@ -122,6 +127,19 @@ _SCHEMAS: Json = {
         },
         description="The request's own choice of a strategy, its members and options (all are in docs/configuration.md)",
     ),
+    "Preferences": _object(
+        {
+            "order": _NAMES, "only": _NAMES, "ignore": _NAMES,
+            "allow_fallbacks": {"type": ["boolean", "null"]},
+            "sort": {"enum": ["price", "latency", None]},
+            "max_price": {
+                "type": ["object", "null"], "additionalProperties": False,
+                "properties": dict.fromkeys(("prompt", "completion", "request", "image"), _DOLLARS),
+                "description": "US dollars: of a million tokens, a request, an image",
+            },
+        },
+        description="OpenRouter's preferences, among the providers of the configuration (orchestrator/preferences.py)",
+    ),
     "Message": _object(
         {"role": _TEXT, "content": {"type": ["string", "array", "null"]}}, "role", additionalProperties=True
     ),
@@ -137,6 +155,7 @@ _SCHEMAS: Json = {
             "orchestrator": {"anyOf": [_ref("Choice"), {"type": "null"}]},
             "models": {"type": ["array", "null"], "items": _SELECTOR, "minItems": 1, "maxItems": 16,
                        "description": "OpenRouter's list of fallbacks"},
+            "provider": {"anyOf": [_ref("Preferences"), {"type": "null"}]},
         },
         "model", "messages", additionalProperties=True,
     ),

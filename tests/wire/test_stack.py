@@ -199,7 +199,10 @@ CHOICES: dict[str, tuple[dict[str, Any], int, str]] = {
     "no list of OpenRouter's": ({"models": "up/ok"}, 400, "models"),
     "17 models": ({"orchestrator": {"models": ["up/ok"] * 17}}, 400, "orchestrator.models"),
     "80 models by way of tiers": ({"orchestrator": {"models": ["tier:hedge"] * 16 }}, 200, "up/ok"),
-    "OpenRouter's preferences": ({"provider": {"order": ["up"]}}, 400, "provider"),
+    "OpenRouter's preferences": ({"provider": {"order": ["up"]}}, 200, "up/ok"),
+    "preferences for others": ({"provider": {"only": ["openai"]}}, 400, "provider.only"),
+    "preferences that cannot be followed": ({"provider": {"zdr": True}}, 400, "provider.zdr"),
+    "preferences that are none": ({"provider": ["up"]}, 400, "provider"),
     "an unknown model among them": ({"orchestrator": {"models": ["up/ok", "tier:x"]}}, 404, "model"),
 }  # fmt: skip
 
