@@ -20,6 +20,8 @@ from orchestrator.types import Json
 
 CACHED = 1_000
 """Routes of plain models that are kept; callers choose the names, so there is a bound."""
+LONGEST = 200
+"""Characters of such a name."""
 
 COMPARED = 500
 """Experiments that are looked through for one that is spelled alike, where the user has none: there may be 200,000."""
@@ -97,10 +99,12 @@ class Selectors:
                 if meant is None:
                     raise self._unknown(selector, caller)
                 return self.resolve(meant)
-            if len(self._plain) >= CACHED:
-                self._plain.clear()
             provider, _, model = selector.partition("/")
-            plain = self._plain[selector] = Route(selector, _FIRST, (Candidate(provider, model),))
+            plain = Route(selector, _FIRST, (Candidate(provider, model),))
+            if len(selector) <= LONGEST:
+                if len(self._plain) >= CACHED:
+                    self._plain.clear()
+                self._plain[selector] = plain
         return plain
 
     def usable(self, selector: str, caller: Caller | None) -> bool:

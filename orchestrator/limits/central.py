@@ -60,6 +60,8 @@ class Grant(NamedTuple):
     free: int
     """What is left for everybody."""
     peers: int
+    share: int
+    """What of that its holder might use if nobody could be asked any more."""
 
 
 class _Holding:
@@ -100,17 +102,17 @@ class Central:
         mine.held, mine.seen_s, mine.until_s = take.held, now_s, now_s + HOLD_S + _SLACK_S
         free = take.limit - sum(_taken(one, now_s) for one in holders.values())
         peers = sum(now_s - one.seen_s < WINDOW_S for one in holders.values())
+        sharing = peers
         if peers < take.peers and now_s - self._born_s < WINDOW_S:
-            # Others have used some of it, and have not told.
-            peers, free = take.peers, min(free, take.alone - mine.window.total - mine.held)
-        if take.need == 0:
-            return Grant(0, 0.0, max(0, free), peers)
-        if free < take.need:
-            again_s = _when(holders, mine, take.need - free, now_s) - now_s
-            return Grant(0, max(0.05, again_s), max(0, free), peers)
+            # Others have used some of it, and have not told: what is free of this holder's part is free, and all its own.
+            peers, sharing, free = take.peers, 1, min(free, take.alone - mine.window.total - mine.held)
+        if free < take.need or take.need == 0:
+            again_s = max(0.05, _when(holders, mine, take.need - free, now_s) - now_s) if take.need else 0.0
+            free = max(0, free)
+            return Grant(0, again_s, free, peers, free // sharing)
         amount = min(free, max(take.need, take.want, free // (_BATCH * peers)))
         mine.held += amount
-        return Grant(amount, 0.0, free - amount, peers)
+        return Grant(amount, 0.0, free - amount, peers, (free - amount) // sharing)
 
     def _sweep(self, now_s: float) -> None:
         """Lets go of holders that are gone and forgotten: keys come and go."""

@@ -131,7 +131,7 @@ class _Stock:
 
     def in_use(self, now_s: float) -> bool:
         """Whether what is held is used meanwhile, and nobody else is short of it."""
-        return now_s - self.last_s < BUSY_S and self.free >= self.limit // 2
+        return now_s - self.last_s < BUSY_S and self.free > self.limit // 2
 
     def use(self, now_s: float, at_s: float, amount: int) -> None:
         """Counts an amount; a negative one is given back."""
@@ -240,7 +240,9 @@ class Limiter:
             self._forget_idle()
             stock = self._stocks[name, what] = _Stock(f"{name}:{what}")
         if stock.limit != limit:
-            stock.limit, stock.empty_until_s = limit, -inf  # the configuration has another
+            # The configuration has another. What was granted under the one before goes back with the next question.
+            stock.limit, stock.held, stock.free = limit, 0, 0
+            stock.empty_until_s = stock.told_s = -inf
         return stock
 
     def _forget_idle(self) -> None:
@@ -290,21 +292,25 @@ class Limiter:
             stock.asking = None
 
     async def _exchange(self, stock: _Stock, need: int, *, keep: bool) -> None:
-        now_s = self._clock()
+        now_s, limit = self._clock(), stock.limit
         if not (need or keep) or now_s >= stock.until_s:
             stock.held = 0  # it goes back
         grant = None
         try:
             while grant is None:
-                grant = await self._centre.take(self._asking(stock, need, now_s))
+                grant = await self._centre.take(self._asking(stock, need, now_s, keep=keep))
         except Away as away:
             _log.info("limits are kept by share for a while: %s", away)
             stock.away_until_s, stock.held = self._clock() + AWAY_S, 0
             self._tell_later(stock)
             return
         stock.whole = False
+        if stock.limit != limit:
+            stock.whole = True  # another by now: it is told that nothing is held
+            self._tell_later(stock)
+            return
         stock.free, stock.peers, stock.told_s = grant.free, grant.peers, self._clock()
-        stock.alone = stock.own.total + stock.held + grant.amount + grant.free // stock.peers
+        stock.alone = stock.own.total + stock.held + grant.amount + grant.share
         if grant.amount or keep:
             stock.held += grant.amount
             stock.until_s = now_s + HOLD_S
@@ -314,16 +320,18 @@ class Limiter:
             stock.empty_need, stock.again_at_s = need, now_s + grant.again_s
             stock.empty_until_s = now_s + min(RECHECK_S, grant.again_s)
 
-    def _asking(self, stock: _Stock, need: int, now_s: float) -> Take:
+    def _asking(self, stock: _Stock, need: int, now_s: float, *, keep: bool) -> Take:
         untold, stock.untold = stock.untold, Window()
         whole, stock.whole = stock.whole, True  # if this gets lost, all of it is told once more
         stock.own.forget(now_s)
+        # Of what is needed, some may be held: only the rest is asked for. (A top-up needs more than what is held.)
+        lacking = need if keep or not need else max(1, need - stock.held)
         return Take(
             self._holder,
             stock.name,
             stock.limit,
-            need,
-            max(need, stock.waiting) if need else 0,
+            lacking,
+            max(lacking, stock.waiting - stock.held) if need else 0,
             stock.held,
             (stock.own if whole else untold).ages(now_s),
             whole,
@@ -346,9 +354,9 @@ class Limiter:
         if stock.asking is not None:
             self._tell_later(stock)  # it is being told
         elif stock.held and stock.in_use(now_s):
-            # Of what is used up before it is told again, more is asked for at once: no request waits for that.
-            lately = stock.untold.forget(now_s)
-            self._begin(stock, 0 if stock.held > 2 * lately else max(1, lately), keep=True)
+            # Of what is used up before it is told again, more is asked for at once: no request waits for that. How much, the
+            # centre says, by what is free: a large request is no reason to expect another.
+            self._begin(stock, 0 if stock.held > 2 * stock.untold.forget(now_s) else 1, keep=True)
         elif stock.held or stock.whole or stock.untold.any():
             self._begin(stock, 0)
 

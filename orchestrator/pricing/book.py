@@ -13,6 +13,8 @@ from orchestrator.pricing.sellers import SELLERS
 
 _REMEMBERED = 1_000
 """Models whose prices are kept at hand: requests may name any."""
+_LONGEST = 200
+"""Characters of such a name: nobody has longer ones, and requests may be made of nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,11 @@ class Prices:
         try:
             return self._found[provider, model]
         except KeyError:
-            if len(self._found) >= _REMEMBERED:
-                self._found.clear()
-            found = self._found[provider, model] = self._look_up(provider, model)
+            found = self._look_up(provider, model)
+            if len(model) <= _LONGEST:
+                if len(self._found) >= _REMEMBERED:
+                    self._found.clear()
+                self._found[provider, model] = found
             return found
 
     def _look_up(self, provider: str, model: str) -> Price | None:

@@ -285,6 +285,30 @@ def test_what_is_in_use_is_kept() -> None:
     assert (6_000 - 1_001, 60_000 - 9_010) == (requests, tokens)
 
 
+@pytest.mark.parametrize("late_s", [0.0, 0.1, 0.3, 0.45])
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_large_request_is_no_reason_to_keep_as_much_again(alone: bool, late_s: float) -> None:
+    """After it, and beside small ones that go on, another large one passes: here and at another coordinator."""
+
+    async def main() -> int:
+        one, two = limiters(Net(random.Random(1)), 2)
+        caller = Caller("k", tokens_per_minute=100_000)
+        for _ in range(41):
+            await one.allow(asked(caller, 10))
+            await asyncio.sleep(0.05)
+        await one.allow(asked(caller, 40_000))
+        for _ in range(12):
+            await one.allow(asked(caller, 10))
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(late_s)
+        asking = one if alone else two
+        await asking.allow(asked(caller, 48_000))
+        await asyncio.sleep(2)
+        return asking.standing(caller)[0].remaining
+
+    assert run(main()) <= 100_000 - 88_000
+
+
 def test_tokens_are_reserved_and_corrected() -> None:
     """By the estimate before, by what was used after: what was too much is free again, what was too little is charged."""
 
@@ -363,6 +387,40 @@ def test_a_changed_limit_counts_at_once() -> None:
         return counts
 
     assert [10, 20, 0] == run(main())
+
+
+@pytest.mark.parametrize("limit", [1, 2, 60])
+def test_a_lowered_limit_counts_for_who_goes_on(limit: int) -> None:
+    """What was granted under the one before is not used up first."""
+
+    async def main() -> int:
+        net = Net(random.Random(1))
+        (one,) = limiters(net, 1)
+        before, after = (Caller("k", requests_per_minute=number) for number in (20_000, limit))
+        for _ in range(50):
+            await one.allow(asked(before))
+            await asyncio.sleep(0.01)
+        return len(await offer([one], [number * 0.01 for number in range(2_000)], after, random.Random(1)))
+
+    assert max(0, limit - 50) == run(main())
+
+
+def test_a_restarted_centre_gives_those_who_ask_their_part() -> None:
+    """One of two coordinators is not heard of any more: the other has its part of what was free, not ever less of it."""
+
+    async def main() -> int:
+        net = Net(random.Random(1))
+        one, two = limiters(net, 2)
+        caller = Caller("k", requests_per_minute=1_000)
+        await two.allow(asked(caller))
+        for _ in range(120):
+            await one.allow(asked(caller))
+            await asyncio.sleep(0.02)
+        net.restart()
+        return len(await offer([one], [number * 0.02 for number in range(2_500)], caller, random.Random(1)))
+
+    passed = run(main())
+    assert 350 < passed <= 1_000 - 121
 
 
 def test_keys_come_and_go() -> None:
