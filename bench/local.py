@@ -1,6 +1,6 @@
 """What the endpoint adds to a local model: the same vLLM asked through it and directly, in turns, in one run.
 
-    VLLM_PYTHON=.venv-vllm/bin/python python -m bench.local MODEL [--streams 8] [--tokens 128] [--rounds 6] [--gpus 0]
+    VLLM_PYTHON=.venv-vllm/bin/python python -m bench.local MODEL [--streams 8] [--tokens 128] [--rounds 8] [--gpus 0]
 
 `MODEL` is a folder or a name; `tests/vllm/tiny.py` makes one. Load, endpoint and, without a GPU, vLLM share the cores. With a
 GPU the model's arithmetic takes no core from anybody; `--apart` brings that about without one, as far as can be: vLLM's
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import os
 import platform
 import statistics
@@ -21,18 +22,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
+import orjson
 import psutil
 import yaml
 
 from actors.watchdog import marked
-from bench.load import percentile
 from bench.serving import Served
 
 START_S = 900.0
 EACH = 4
 """Streams of a caller in a turn."""
 STAGGER_S = 0.13
-ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+ON_CPU_ARGS = ("--enforce-eager", "--distributed-executor-backend=uni")
+"""One process for the engine and its arithmetic: else each of them waits for the other by spinning on a core."""
+ON_CPU = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+}
 
 
 class Place(NamedTuple):
@@ -67,7 +75,8 @@ async def stream(session: aiohttp.ClientSession, place: Place, tokens: int, text
         async for line in answer.content:
             if line.startswith(b"data: {") and b'"choices":[{' in line.replace(b" ", b""):
                 last_s = time.perf_counter()
-                first_s = first_s or last_s
+                # vLLM says the role before there is text, and a token may be a part of a letter: that is nothing to read yet.
+                first_s = first_s or (last_s if orjson.loads(line[6:])["choices"][0]["delta"].get("content") else 0.0)
             if b'"completion_tokens":' in line:
                 made = tokens
     assert made == tokens, "the stream did not come to its end"
@@ -83,8 +92,8 @@ async def caller(session: aiohttp.ClientSession, place: Place, tokens: int, text
 
 async def measure(places: tuple[Place, Place], count: int, tokens: int, rounds: int) -> None:
     """In turns, the first round uncounted."""
-    found: dict[str, list[Stream]] = {place.name: [] for place in places}
-    rates: dict[str, list[float]] = {place.name: [] for place in places}
+    found = [place.name for place in places]
+    first_ms, token_ms, rates = ({name: list[float]() for name in found} for _ in range(3))
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         for turn in range(rounds + 1):
             for place in places if turn % 2 else places[::-1]:
@@ -92,18 +101,17 @@ async def measure(places: tuple[Place, Place], count: int, tokens: int, rounds: 
                 callers = (caller(session, place, tokens, f"{place.name:<20} {turn} {n}", n) for n in range(count))
                 many = [one for mine in await asyncio.gather(*callers) for one in mine]
                 if turn:
-                    found[place.name] += many
+                    first_ms[place.name].append(1000 * statistics.mean(one.first_s for one in many))
+                    token_ms[place.name].append(1000 * statistics.mean(one.token_s for one in many))
                     rates[place.name].append(len(many) * tokens / (max(one.ended_s for one in many) - began_s))
-    print("| figure | " + " | ".join(found) + " | added |\n| --- | --- | --- | --- |")
-    for name, values in (
-        ("first token p50, ms", [[1000 * one.first_s for one in many] for many in found.values()]),
-        ("between tokens p50, ms", [[1000 * one.token_s for one in many] for many in found.values()]),
-        ("tokens a second", list(rates.values())),
-    ):
-        here, there = (statistics.median(one) for one in values)
-        print(f"| {name} | {here:.2f} | {there:.2f} | {here - there:+.2f} ({here / there:.3f}) |")
-    worst = [percentile([1000 * one.first_s for one in many], 0.95) for many in found.values()]
-    print(f"| first token p95, ms | {worst[0]:.2f} | {worst[1]:.2f} | {worst[0] - worst[1]:+.2f} |")
+    print("| figure, in the mean of a round | " + " | ".join(found) + " | added |\n| --- | --- | --- | --- |")
+    for what, by_round in (("first token, ms", first_ms), ("between tokens, ms", token_ms), ("tokens a second", rates)):
+        here, there = by_round.values()
+        each = [one - other for one, other in zip(here, there, strict=True)]
+        error = statistics.stdev(each) / math.sqrt(len(each))
+        added = f"{statistics.mean(each):+.2f}, standard error {error:.2f}"
+        mine, tmine = statistics.mean(here), statistics.mean(there)
+        print(f"| {what} | {mine:.2f} | {tmine:.2f} | {added} ({mine / tmine:.3f}) |")
 
 
 def directly(served: Served) -> Place:
@@ -148,13 +156,13 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
-    for name, default in (("streams", 8), ("tokens", 128), ("rounds", 6), ("gpus", 0)):
+    for name, default in (("streams", 8), ("tokens", 128), ("rounds", 8), ("gpus", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--apart", action="store_true")
     args = parser.parse_args()
     vllm = {
         "model": args.model, "served_name": "tiny", "python": os.environ["VLLM_PYTHON"], "gpus": args.gpus,
-        "args": ["--max-model-len=4096", *(() if args.gpus else ("--enforce-eager",))],
+        "args": ["--max-model-len=4096", *(() if args.gpus else ON_CPU_ARGS)],
         "env": {} if args.gpus else ON_CPU, "cold_start_s": START_S,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
