@@ -266,7 +266,8 @@ def build(args: dict[str, Any]) -> Any:
         graceful_shutdown_wait_loop_s=0.2,
         # Not nothing: what asks for nothing is not spread over the nodes, and lands on a head that is to be kept free.
         ray_actor_options={"num_cpus": cpus_of(args.get("cpus", 0.01))},
-        # A line for each request costs 0.03 ms; who wants one has HAProxy's or the records of requests.
-        logging_config={"enable_access_log": False},
+        # A line for each request costs 0.03 ms; who wants one has HAProxy's or the records of requests. (By the level, too:
+        # without its log, Serve makes the line and throws it away.)
+        logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )(serve.ingress()(CoordinatorReplica))
     return deployment.bind(config, keyless)

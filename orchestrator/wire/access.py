@@ -21,6 +21,7 @@ import ipaddress
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Literal, cast, get_args
 
 from orchestrator.callers import Caller
@@ -157,6 +158,12 @@ def _foreign(scope: Scope) -> str | None:
 
 def _is_loopback(client: Any) -> bool:
     try:
-        return ipaddress.ip_address(client[0]).is_loopback
+        return _loopback(client[0])
     except (TypeError, IndexError, ValueError):
         return False
+
+
+@lru_cache(maxsize=256)
+def _loopback(host: str) -> bool:
+    """Remembered: most requests come from the same few, the proxy above all."""
+    return ipaddress.ip_address(host).is_loopback
