@@ -63,12 +63,14 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="session")
 def served(model: Path, upstream: Upstream) -> Iterator[Served]:
-    """The endpoint. Beside the model that is always up, two that are started when somebody asks."""
+    """The endpoint. Beside the model that is always up, some that are started when somebody asks."""
     scaled = {"replicas": {"min": 0, "max": 1, "idle_s": 1}}
     providers = {
         "gpu": settings(model, "--enable-lora", f"--lora-modules=other={model / 'lora'}", "--max-lora-rank=8"),
         "vectors": settings(model, "--runner=pooling", "--convert=embed", **scaled),
         "wrong": settings(model, "--no-such-argument", **scaled),
+        # Of one GPU there are no halves.
+        **({} if GPUS else {"halves": settings(model, "--tensor-parallel-size=2", **scaled)}),
         "up": {"base_url": f"http://127.0.0.1:{upstream.port}/v1", "models": []},
     }
     config = model.with_name("config.yaml")

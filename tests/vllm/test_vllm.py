@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from bench.serving import Served
+from tests.vllm.conftest import GPUS
 
 START_S = 400.0
 MESSAGES: Any = [{"role": "user", "content": "Why is the sky blue?"}]
@@ -210,3 +211,15 @@ def test_an_engine_that_is_killed_takes_its_server_along_and_both_are_back(
     wait(lambda: replica(served, "gpu")["state"] == "up", "vLLM", START_S)
     reply = client.chat.completions.create(model="gpu/tiny", messages=MESSAGES, max_tokens=4)
     assert 4 == (reply.usage and reply.usage.completion_tokens)
+
+
+@pytest.mark.skipif(GPUS > 0, reason="of one GPU there are no halves")
+def test_a_tensor_parallel_model(client: openai.OpenAI, served: Served) -> None:
+    """Two processes have half of it each, and answer together; both go with it. (`gpus: 2` says that argument by itself.)"""
+    client = client.with_options(timeout=START_S)
+    reply = client.chat.completions.create(model="halves/tiny", messages=MESSAGES, max_tokens=8, temperature=0)
+    assert reply.usage is not None
+    assert 8 == reply.usage.completion_tokens
+    halves = [one.pid for one in served.processes("VLLM::Worker_TP")]
+    assert 2 == len(halves)
+    wait(lambda: not any(psutil.pid_exists(pid) for pid in halves), "the end of an idle model's halves", 60)
