@@ -93,7 +93,7 @@ async def caller(session: aiohttp.ClientSession, place: Place, tokens: int, text
 async def measure(places: tuple[Place, Place], count: int, tokens: int, rounds: int) -> None:
     """In turns, the first round uncounted."""
     found = [place.name for place in places]
-    first_ms, token_ms, rates = ({name: list[float]() for name in found} for _ in range(3))
+    first_ms, usual_ms, token_ms, rates = ({name: list[float]() for name in found} for _ in range(4))
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         for turn in range(rounds + 1):
             for place in places if turn % 2 else places[::-1]:
@@ -102,10 +102,16 @@ async def measure(places: tuple[Place, Place], count: int, tokens: int, rounds: 
                 many = [one for mine in await asyncio.gather(*callers) for one in mine]
                 if turn:
                     first_ms[place.name].append(1000 * statistics.mean(one.first_s for one in many))
+                    usual_ms[place.name].append(1000 * statistics.median(one.first_s for one in many))
                     token_ms[place.name].append(1000 * statistics.mean(one.token_s for one in many))
                     rates[place.name].append(len(many) * tokens / (max(one.ended_s for one in many) - began_s))
-    print("| figure, in the mean of a round | " + " | ".join(found) + " | added |\n| --- | --- | --- | --- |")
-    for what, by_round in (("first token, ms", first_ms), ("between tokens, ms", token_ms), ("tokens a second", rates)):
+    print("| figure of a round, in the mean | " + " | ".join(found) + " | added |\n| --- | --- | --- | --- |")
+    for what, by_round in (
+        ("first token, ms", first_ms),
+        ("first token p50, ms", usual_ms),
+        ("between tokens, ms", token_ms),
+        ("tokens a second", rates),
+    ):
         here, there = by_round.values()
         each = [one - other for one, other in zip(here, there, strict=True)]
         error = statistics.stdev(each) / math.sqrt(len(each))

@@ -2,12 +2,13 @@
 (openrouter.ai/docs/guides/routing/provider-selection), here among the providers of the configuration.
 
 It narrows and orders what the request asks for anyway, and adds nobody: a model has its provider in its name, so there is a
-choice where a tier, an experiment or `models` has several. It holds for tiers within tiers, too.
+choice where a tier, an experiment or `models` has several. A tier among them is narrowed and ordered within, and moves as a
+whole. Judges and whoever is escalated to have to be allowed, and stay as they are.
 
 - `only`, `ignore`: the providers that may be asked, and may not; `max_price`: models that cost more are not asked, nor such
-  whose price is not known. Judges and whoever is escalated to have to be allowed as well.
+  whose price is not known.
 - `order`: these providers first, the others behind them as they stand. What `balance` chooses from are the others.
-- `sort`: `price` or `latency`, as `strategy: balance` does by `cost` and `latency`; it is for lists of fallbacks.
+- `sort`: `price` or `latency`, as `strategy: balance` does by `cost` and `latency`; it is for lists of models.
 - `allow_fallbacks: false`: with `order`, nobody else is asked; without, only the first of a list.
 
 What cannot be followed is an error that names the field, never something else that is done instead.
@@ -15,6 +16,7 @@ What cannot be followed is an error that names the field, never something else t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -28,6 +30,8 @@ from orchestrator.routes import Candidate, Route
 KEYS = ("order", "only", "ignore", "allow_fallbacks", "sort", "max_price")
 MOST = 64
 """Providers that a list may name."""
+DOLLARS = r"^[0-9]{1,9}(\.[0-9]{1,12})?$"
+MOST_DOLLARS = 1e9
 _SORTS: dict[str, Literal["cost", "latency"]] = {"price": "cost", "latency": "latency"}
 _PARTS = ("prompt", "completion", "request", "image")
 _IN_TURN = ("first", "fallback", "spill")
@@ -46,8 +50,8 @@ class Preferences(NamedTuple):
     """US dollars: of a million tokens of `prompt` and `completion`, of a `request` and an `image`."""
 
 
-def read_preferences(given: Any, providers: Mapping[str, object]) -> Preferences:
-    """From a request. `providers`: those of the configuration, by name. Raises BadChoice."""
+def read_preferences(given: Any) -> Preferences:
+    """From a request. Raises BadChoice."""
     if not isinstance(given, dict):
         raise BadChoice("provider", f"has to be an object of {', '.join(KEYS)}")
     for name in given:
@@ -58,11 +62,6 @@ def read_preferences(given: Any, providers: Mapping[str, object]) -> Preferences
         raise BadChoice("provider.allow_fallbacks", "has to be true or false")
     order, ignore = _names(given, "order"), _names(given, "ignore")
     only = _names(given, "only") or None
-    known = {name.casefold() for name in providers}
-    for field, names in (("order", order), ("only", only)):
-        if names and not known.intersection(names):
-            reason = f"names none of the providers that there are: {', '.join(providers)}"
-            raise BadChoice(f"provider.{field}", reason)
     if order and fallbacks is False:
         only = tuple(name for name in order if only is None or name in only)
     return Preferences(
@@ -100,21 +99,20 @@ def _max_price(given: Any) -> dict[str, float]:
         raise BadChoice("provider.max_price", reason)
     found: dict[str, float] = {}
     for part, value in given.items():
-        try:
-            # Texts, too: OpenRouter's clients write prices so.
-            most = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else -1.0
-        except (ValueError, OverflowError):
-            most = -1.0
-        if value is not None and not most >= 0:
+        if value is None:
+            continue
+        # Texts, too: OpenRouter's clients write prices so.
+        text = isinstance(value, str) and re.fullmatch(DOLLARS, value) is not None
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (text or (number and 0 <= value < MOST_DOLLARS)):
             raise BadChoice(f"provider.max_price.{part}", "has to be a number of US dollars, of at least 0")
-        if value is not None:
-            found[part] = most
+        found[part] = float(value)
     return found
 
 
 def preferred(route: Route, wish: Preferences, prices: Prices) -> Route:
     """The route as a request prefers it; what is left of it keeps its names. Raises BadChoice."""
-    return _Preferring(wish, prices).of(route)
+    return route if wish == Preferences() else _Preferring(wish, prices).of(route)
 
 
 class _Preferring:
@@ -125,15 +123,14 @@ class _Preferring:
         """The field that keeps a candidate from being asked, and why."""
 
     def of(self, route: Route) -> Route:
+        providers = dict.fromkeys(one.provider for one in route.leaves())
+        if self._wish.order and not {name.casefold() for name in providers} & set(self._wish.order):
+            raise BadChoice("provider.order", f"names none of those that are asked: {', '.join(providers)}")
         found = self._narrow(route)
         if found is None:
             field, reason = self._against[0]
             more = f" (and {len(self._against) - 1} more)" if len(self._against) > 1 else ""
             raise BadChoice(f"provider.{field}", f"leaves nobody to ask: {reason}{more}")
-        wish = self._wish
-        if wish.sort and len(found.members) > 1 and found.strategy.name not in _SORTED:
-            reason = f"goes with a list of fallbacks or with 'balance'; what is asked for is '{found.strategy.name}'"
-            raise BadChoice("provider.sort", reason)
         return self._order(found)
 
     def _narrow(self, route: Route) -> Route | None:
@@ -183,32 +180,29 @@ class _Preferring:
 
     def _order(self, route: Route) -> Route:
         wish, strategy = self._wish, route.strategy
-        members = [self._order(one) if isinstance(one, Route) else one for one in route.members]
-        helpers = members[len(members) - len(strategy.helpers) :]
-        members = members[: len(members) - len(helpers)]
+        voters = len(route.members) - len(strategy.helpers)
+        members, helpers = route.members[:voters], route.members[voters:]
+        if not wish.fallbacks and not wish.order and len(members) > 1:
+            if strategy.name not in _IN_TURN or wish.sort:
+                reason = f"false goes with 'order', or with a list of fallbacks as it stands; this is '{strategy.name}'"
+                raise BadChoice("provider.allow_fallbacks", reason)
+            members = members[:1]
+        if wish.sort and len(members) > 1:
+            if strategy.name not in _SORTED or any(isinstance(one, Route) for one in members):
+                reason = "goes with a list of models that are each other's fallbacks, or 'balance'; not with "
+                raise BadChoice(
+                    "provider.sort", reason + (f"'{strategy.name}'" if strategy.name not in _SORTED else "tiers")
+                )
+            strategy = replace(strategy, name="balance", by=wish.sort, explore=0.0)
+        members = tuple(self._order(one) if isinstance(one, Route) else one for one in members)
         listed = sorted((one for one in members if self._rank(one) < len(wish.order)), key=self._rank)
         rest = [one for one in members if self._rank(one) == len(wish.order)]
-        if strategy.name in _SORTED and (wish.sort or strategy.name == "balance") and len(members) > 1:
-            if wish.sort:
-                strategy = replace(strategy, name="balance", by=wish.sort, explore=0.0)
-            if listed:
-                # What a tier sets is set by the outer one.
-                inner = replace(strategy, params={}, override={})
-                behind = [Route(route.selector, inner, tuple(rest))] if len(rest) > 1 else rest
-                return self._first(Route(route.selector, replace(strategy, name="fallback"), (*listed, *behind)))
-            return self._first(Route(route.selector, strategy, tuple(rest)))
-        return self._first(Route(route.selector, strategy, (*listed, *rest, *helpers)))
-
-    def _first(self, route: Route) -> Route:
-        """Of a list of fallbacks the first alone, where no others are wanted."""
-        if self._wish.fallbacks or self._wish.order or len(route.members) == 1:
-            return route
-        if route.strategy.name not in _IN_TURN:
-            reason = (
-                f"false goes with a list of fallbacks, or with 'order'; what is asked for is '{route.strategy.name}'"
-            )
-            raise BadChoice("provider.allow_fallbacks", reason)
-        return replace(route, members=route.members[:1])
+        if strategy.name == "balance" and listed and len(members) > 1:
+            # Only the others are there to choose from. What a tier sets is set by the outer one.
+            inner = replace(strategy, params={}, override={})
+            rest = [Route(route.selector, inner, tuple(rest))] if len(rest) > 1 else rest
+            strategy = replace(strategy, name="fallback")
+        return Route(route.selector, strategy, (*listed, *rest, *helpers))
 
     def _rank(self, member: Candidate | Route) -> int:
         leaves = member.leaves() if isinstance(member, Route) else (member,)

@@ -77,7 +77,7 @@ class Selectors:
         if override and "provider" in override:
             # Said of the way to go, whoever has chosen that.
             choice = {name: value for name, value in override.items() if name != "provider"}
-            wish = read_preferences(override["provider"], self._config.providers)
+            wish = read_preferences(override["provider"])
             return preferred(self.resolve(selector, choice, user, caller), wish, self._config.prices)
         if override and override.keys() != {"cache"}:
             return self._chosen(selector, override, user, caller)

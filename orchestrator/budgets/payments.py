@@ -86,9 +86,9 @@ def experiment_limit_usd(config: Config, experiment: str) -> float | None:
 
 
 def _experiments(route: Route) -> Iterator[str]:
-    """Those that a route goes through. They are members of no tiers, but a request's own choice may name several."""
+    """Those that a route goes through. They are members of no tiers, but a request's own choice may name several, and have
+    some of them balanced behind others."""
     if route.selector.startswith("user:"):
         yield route.selector[5:]
     elif not route.selector:
-        found = {one.selector for one in route.members if isinstance(one, Route)}
-        yield from sorted(one[5:] for one in found if one.startswith("user:"))
+        yield from sorted({name for one in route.members if isinstance(one, Route) for name in _experiments(one)})

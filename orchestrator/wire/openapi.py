@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.cache.terms import MAX_ASKED_S
 from orchestrator.config.votes import MAX_VOTES
 from orchestrator.ledger.asking import BY
-from orchestrator.preferences import MOST
+from orchestrator.preferences import DOLLARS, MOST, MOST_DOLLARS
 from orchestrator.types import Json
 from orchestrator.wire.checks import MAX_CHOICES, MAX_STOPS, MAX_TOKENS
 
@@ -46,7 +46,10 @@ _TEMPERATURE: Json = {"type": ["number", "null"], "minimum": 0, "maximum": 2}
 _SHARE: Json = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
 _NAMES: Json = {"type": ["array", "null"], "items": _TEXT, "maxItems": MOST, "description": "Providers, by name"}
 _DOLLARS: Json = {
-    "anyOf": [{"type": ["number", "null"], "minimum": 0}, {"type": "string", "pattern": r"^\d+(\.\d+)?$"}]
+    "anyOf": [
+        {"type": ["number", "null"], "minimum": 0, "exclusiveMaximum": MOST_DOLLARS},
+        {"type": "string", "pattern": DOLLARS},
+    ]
 }
 _SCHEMAS: Json = {
     "Error": _object(

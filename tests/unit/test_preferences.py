@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 
+from orchestrator.accounting import Asked
+from orchestrator.asks import Ask
+from orchestrator.budgets.payments import payments_of
 from orchestrator.config.load import load_mapping
 from orchestrator.errors import BadChoice
 from orchestrator.pricing.price import Price, Tier
 from orchestrator.routes import Candidate, Route
 from orchestrator.selectors import Selectors
-from orchestrator.types import Json
+from orchestrator.types import Json, Request
 
 CONFIG: Json = {
+    "ledger": {"url": "sqlite:////tmp/never-opened.db"},
     "providers": {name: {"base_url": "http://127.0.0.1:1/v1"} for name in ("Alpha", "b", "c", "free")},
     "pricing": {
         "overrides": {
@@ -32,8 +36,11 @@ CONFIG: Json = {
         "vote": {"strategy": "consensus", "models": ["Alpha/x", "b/y", "c/z"], "quorum": 2, "escalate": "free/w"},
         "trial": {"strategy": "split", "arms": {"p": {"model": "Alpha/x"}, "q": {"model": "b/y"}}},
         "behind": ["free/w", "tier:trial"],
+        "outer": ["tier:race"],
+        "mixed": ["free/w", "tier:race"],
+        "judged": {"strategy": "consensus", "method": "judge", "judge": "tier:race", "models": ["b/y", "c/z"]},
     },
-    "users": {"ada": {"experiments": {"one": ["Alpha/x", "b/y"]}}},
+    "users": {"ada": {"experiments": {name: {"models": ["Alpha/x", "b/y"], "budget_usd": 1} for name in ("one", "two")}}},
 }  # fmt: skip
 LONG = Tier(above_input_tokens=1000, input_per_mtok_usd=2, output_per_mtok_usd=8)
 """A long input has other rates: `max_price` holds for it, too."""
@@ -77,6 +84,10 @@ def wish(selector: str, fields: Json | None = None, **provider: Any) -> Route:
         ("tier:list", {"max_price": {"prompt": 2, "completion": "8"}}, ["fallback", "b/y", "c/z"]),
         ("tier:list", {"max_price": {"prompt": 1.5}}, ["fallback", "c/z"]),
         ("tier:list", {"max_price": {"request": 0, "image": 0}}, ["fallback", "Alpha/x", "c/z"]),
+        ("tier:mixed", {"allow_fallbacks": False}, ["fallback", "free/w"]),
+        ("tier:judged", {"order": ["c", "b"]}, ["consensus", "c/z", "b/y", ["race", "Alpha/x", "b/y"]]),
+        ("tier:trial", {}, ["split", "Alpha/x", "b/y"]),
+        ("tier:behind", {"allow_fallbacks": True, "order": []}, ["fallback", "free/w", ["split", "Alpha/x", "b/y"]]),
         ("user:ada:one", {"ignore": ["alpha"]}, ["fallback", "b/y"]),
     ],
 )  # fmt: skip
@@ -113,19 +124,25 @@ def test_with_a_choice_of_its_own() -> None:
         ("b/y", {"max_price": {"audio": 3}}, "provider.max_price", "has to be an object"),
         ("b/y", {"max_price": {"prompt": -1}}, "provider.max_price.prompt", "at least 0"),
         ("b/y", {"max_price": {"prompt": "nan"}}, "provider.max_price.prompt", "at least 0"),
+        ("b/y", {"max_price": {"prompt": "1_0"}}, "provider.max_price.prompt", "at least 0"),
+        ("b/y", {"max_price": {"prompt": 10**400}}, "provider.max_price.prompt", "at least 0"),
         ("b/y", {"max_price": {"prompt": True}}, "provider.max_price.prompt", "at least 0"),
-        ("b/y", {"order": ["Azure"]}, "provider.order", "names none of the providers that there are: Alpha, b, c, free"),
-        ("b/y", {"only": ["Azure"]}, "provider.only", "names none of the providers"),
+        ("b/y", {"order": ["Azure"]}, "provider.order", "names none of those that are asked: b"),
+        ("b/y", {"order": ["c"]}, "provider.order", "names none of those that are asked: b"),
+        ("b/y", {"only": ["Azure"]}, "provider.only", "leaves nobody to ask: 'b/y'"),
         ("b/y", {"only": ["c"]}, "provider.only", "leaves nobody to ask: 'b/y'"),
         ("b/y", {"ignore": ["B"]}, "provider.ignore", "leaves nobody to ask: 'b' is to be ignored"),
-        ("b/y", {"order": ["c"], "allow_fallbacks": False}, "provider.order", "leaves nobody to ask"),
+        ("b/y", {"order": ["c", "b"], "only": ["c"], "allow_fallbacks": False}, "provider.order", "leaves nobody to ask"),
         ("tier:list", {"max_price": {"completion": 1}}, "provider.max_price", "of 'Alpha/x' is 15 USD (and 2 more)"),
         ("free/w", {"max_price": {"prompt": 100}}, "provider.max_price", "the price of 'free/w' is not known"),
         ("tier:vote", {"ignore": ["free"]}, "provider.ignore", "leaves nobody to judge or to escalate to: 'free'"),
         ("tier:vote", {"ignore": ["b", "c"]}, "provider", "'quorum' can never be reached"),
-        ("tier:race", {"sort": "price"}, "provider.sort", "what is asked for is 'race'"),
-        ("tier:race", {"allow_fallbacks": False}, "provider.allow_fallbacks", "what is asked for is 'race'"),
-        ("tier:list", {"sort": "price", "allow_fallbacks": False}, "provider.allow_fallbacks", "'balance'"),
+        ("tier:race", {"sort": "price"}, "provider.sort", "not with 'race'"),
+        ("tier:outer", {"sort": "price"}, "provider.sort", "not with 'race'"),
+        ("tier:inner", {"sort": "price"}, "provider.sort", "not with tiers"),
+        ("tier:race", {"allow_fallbacks": False}, "provider.allow_fallbacks", "this is 'race'"),
+        ("tier:even", {"allow_fallbacks": False}, "provider.allow_fallbacks", "this is 'balance'"),
+        ("tier:list", {"sort": "price", "allow_fallbacks": False}, "provider.allow_fallbacks", "as it stands"),
         ("tier:trial", {"ignore": ["b"]}, "provider", "is a split"),
         ("tier:behind", {"order": ["b"]}, "provider", "is a split"),
     ],
@@ -136,3 +153,18 @@ def test_what_cannot_be_followed(selector: str, provider: Json, param: str, said
         wish(selector, **provider)
     assert param == caught.value.param
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"fallbacks": ["user:ada:two", "c/z"]},
+        {"strategy": "balance", "models": ["c/z", "user:ada:one", "user:ada:two"]},
+    ],
+)
+def test_experiments_are_paid_for_wherever_they_stand(fields: Json) -> None:
+    """Those behind others, too."""
+    route = wish("user:ada:one", fields, order=["c"])
+    ask = Ask("user:ada:one", Request({}), None, "r", "ada")
+    paid = payments_of(Asked(ask, route, LOADED, 0.0))
+    assert ["experiment:ada:one", "experiment:ada:two"] == [one.account for one in paid]
