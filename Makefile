@@ -9,6 +9,7 @@ TESTS ?= tests
 WORKERS ?=
 VLLM_ENV ?= .venv-vllm
 VLLM_GPUS ?= 0
+VLLM_TESTS ?= tests/vllm
 
 .PHONY: serve test test-vllm check bench books faults tails votes soak batch build clean
 
@@ -32,10 +33,10 @@ test: $(VENV)/installed-test
 # that has it, `make test-vllm VLLM_PYTHON=/opt/vllm/bin/python VLLM_GPUS=1`.
 test-vllm: $(VENV)/installed-test
 ifdef VLLM_PYTHON
-	VLLM_PYTHON=$(VLLM_PYTHON) VLLM_GPUS=$(VLLM_GPUS) $(BIN)/python -m pytest tests/vllm
+	VLLM_PYTHON=$(VLLM_PYTHON) VLLM_GPUS=$(VLLM_GPUS) $(BIN)/python -m pytest $(VLLM_TESTS)
 else
 	$(BIN)/python -m tests.vllm.environment $(VLLM_ENV)
-	VLLM_PYTHON=$(abspath $(VLLM_ENV))/bin/python VLLM_GPUS=$(VLLM_GPUS) $(BIN)/python -m pytest tests/vllm
+	VLLM_PYTHON=$(abspath $(VLLM_ENV))/bin/python VLLM_GPUS=$(VLLM_GPUS) $(BIN)/python -m pytest $(VLLM_TESTS)
 endif
 
 check: $(VENV)/installed-test
