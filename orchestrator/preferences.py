@@ -161,7 +161,7 @@ class _Preferring:
             self._against.append(("ignore", f"{candidate.provider!r} is to be ignored"))
         elif wish.only is not None and name not in wish.only:
             field = "only" if wish.fallbacks or not wish.order else "order"
-            self._against.append((field, f"{str(candidate)[:200]!r} is none of its providers'"))
+            self._against.append((field, f"{str(candidate)[:200]!r} is of none of the providers that it names"))
         elif wish.max_price and (reason := self._too_dear(candidate)):
             self._against.append(("max_price", reason))
         else:
