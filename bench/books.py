@@ -10,7 +10,6 @@ slices of one round. CPU is summed over all processes of a cluster, and shown by
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import random
 import statistics
@@ -22,10 +21,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import aiohttp
-import psutil
 
-from actors.watchdog import marked
-from bench.__main__ import FAST
+from bench.__main__ import FAST, cpu_us
 from bench.load import percentile, unary
 from bench.serving import Served, simulated
 
@@ -70,25 +67,14 @@ class Part:
 
     async def load(self, requests: int) -> None:
         """One slice. What is written late (a ledger's batch of the last fifth of a second) falls to the next one."""
-        before = self._cpu_us()
+        before = cpu_us(self.served)
         loaded = await unary(self.served.url, f"up/{FAST}", concurrency=32, requests=requests, key=self.key)
         assert loaded.errors == 0
-        spent = self._cpu_us()
+        spent = cpu_us(self.served)
         spent.subtract(before)
         self.by_process += spent
         self.cpu_ms.append(spent.total() / requests / 1000)
         self.p50_ms.append(percentile(loaded.latencies_s, 0.5) * 1000)
-
-    def _cpu_us(self) -> Counter[str]:
-        """By the processes' titles."""
-        spent = Counter[str]()
-        for process in marked(self.served.mark):
-            with contextlib.suppress(psutil.Error):
-                times = process.cpu_times()
-                # Ray's say what they are at, too: `ray::Ledger.post`.
-                title = (process.cmdline() or [process.name()])[0].split("/")[-1].split(".")[0]
-                spent[title] += round((times.user + times.system) * 1e6)
-        return spent
 
 
 async def scrape(part: Part) -> None:

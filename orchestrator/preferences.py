@@ -32,8 +32,8 @@ MOST = 64
 """Providers that a list may name."""
 DOLLARS = r"^[0-9]{1,9}(\.[0-9]{1,12})?$"
 MOST_DOLLARS = 1e9
-_SORTS: dict[str, Literal["cost", "latency"]] = {"price": "cost", "latency": "latency"}
-_PARTS = ("prompt", "completion", "request", "image")
+SORTS: dict[str, Literal["cost", "latency"]] = {"price": "cost", "latency": "latency"}
+PARTS = ("prompt", "completion", "request", "image")
 _IN_TURN = ("first", "fallback", "spill")
 _SORTED = ("fallback", "balance")
 
@@ -86,16 +86,16 @@ def _names(given: Mapping[str, Any], field: str) -> tuple[str, ...]:
 def _sort(given: Any) -> Literal["cost", "latency"] | None:
     if given is None:
         return None
-    if not isinstance(given, str) or given not in _SORTS:
-        raise BadChoice("provider.sort", f"has to be one of {', '.join(_SORTS)}")
-    return _SORTS[given]
+    if not isinstance(given, str) or given not in SORTS:
+        raise BadChoice("provider.sort", f"has to be one of {', '.join(SORTS)}")
+    return SORTS[given]
 
 
 def _max_price(given: Any) -> dict[str, float]:
     if given is None:
         return {}
-    reason = f"has to be an object of US dollars for {', '.join(_PARTS)}"
-    if not isinstance(given, dict) or not given.keys() <= set(_PARTS):
+    reason = f"has to be an object of US dollars for {', '.join(PARTS)}"
+    if not isinstance(given, dict) or not given.keys() <= set(PARTS):
         raise BadChoice("provider.max_price", reason)
     found: dict[str, float] = {}
     for part, value in given.items():
@@ -119,12 +119,13 @@ class _Preferring:
     def __init__(self, wish: Preferences, prices: Prices) -> None:
         self._wish = wish
         self._prices = prices
+        self._places = {name: place for place, name in enumerate(wish.order)}
         self._against: list[tuple[str, str]] = []
         """The field that keeps a candidate from being asked, and why."""
 
     def of(self, route: Route) -> Route:
         providers = dict.fromkeys(one.provider for one in route.leaves())
-        if self._wish.order and not {name.casefold() for name in providers} & set(self._wish.order):
+        if self._wish.order and not {name.casefold() for name in providers} & self._places.keys():
             raise BadChoice("provider.order", f"names none of those that are asked: {', '.join(providers)}")
         found = self._narrow(route)
         if found is None:
@@ -149,11 +150,12 @@ class _Preferring:
                 raise BadChoice(f"provider.{field}", f"leaves nobody to judge or to escalate to: {reason}")
         if len(kept) <= len(strategy.helpers):
             return None
+        narrowed = replace(route, members=tuple(kept))
         if len(kept) < len(members):
-            names = [one.selector if isinstance(one, Route) else str(one) for one in kept]
-            if (unfit := check_votes(strategy, names[: len(names) - len(strategy.helpers)])) is not None:
+            unfit = check_votes(strategy, narrowed.names[: len(kept) - len(strategy.helpers)])
+            if unfit is not None:
                 raise BadChoice("provider", f"leaves too few to vote: '{unfit.key}' {unfit.reason}")
-        return Route(route.selector, strategy, tuple(kept))
+        return narrowed
 
     def _allowed(self, candidate: Candidate) -> Candidate | None:
         wish, name = self._wish, candidate.provider.casefold()
@@ -188,26 +190,26 @@ class _Preferring:
                 raise BadChoice("provider.allow_fallbacks", reason)
             members = members[:1]
         if wish.sort and len(members) > 1:
-            if strategy.name not in _SORTED or any(isinstance(one, Route) for one in members):
+            unfit = "" if strategy.name in _SORTED else f"'{strategy.name}'"
+            if unfit or any(isinstance(one, Route) for one in members):
                 reason = "goes with a list of models that are each other's fallbacks, or 'balance'; not with "
-                raise BadChoice(
-                    "provider.sort", reason + (f"'{strategy.name}'" if strategy.name not in _SORTED else "tiers")
-                )
+                raise BadChoice("provider.sort", reason + (unfit or "tiers"))
             strategy = replace(strategy, name="balance", by=wish.sort, explore=0.0)
-        members = tuple(self._order(one) if isinstance(one, Route) else one for one in members)
-        listed = sorted((one for one in members if self._rank(one) < len(wish.order)), key=self._rank)
-        rest = [one for one in members if self._rank(one) == len(wish.order)]
-        if strategy.name == "balance" and listed and len(members) > 1:
+        ordered = [self._order(one) if isinstance(one, Route) else one for one in members]
+        ordered.sort(key=self._rank)
+        listed = sum(self._rank(one) < len(self._places) for one in ordered)
+        if strategy.name == "balance" and listed and len(ordered) > 1:
             # Only the others are there to choose from. What a tier sets is set by the outer one.
             inner = replace(strategy, params={}, override={})
-            rest = [Route(route.selector, inner, tuple(rest))] if len(rest) > 1 else rest
+            if len(ordered) - listed > 1:
+                ordered[listed:] = [Route(route.selector, inner, tuple(ordered[listed:]))]
             strategy = replace(strategy, name="fallback")
-        return Route(route.selector, strategy, (*listed, *rest, *helpers))
+        return Route(route.selector, strategy, (*ordered, *helpers))
 
     def _rank(self, member: Candidate | Route) -> int:
+        """Its place in `order`; those that are not in it have the one behind."""
         leaves = member.leaves() if isinstance(member, Route) else (member,)
-        places = {name: place for place, name in enumerate(self._wish.order)}
-        return min(places.get(one.provider.casefold(), len(places)) for one in leaves)
+        return min(self._places.get(one.provider.casefold(), len(self._places)) for one in leaves)
 
 
 def _dearest(price: Price, part: str) -> float:

@@ -32,6 +32,11 @@ class Route:
     strategy: Strategy
     members: tuple[Candidate | Route, ...]
 
+    @property
+    def names(self) -> list[str]:
+        """The members as the configuration and plans name them."""
+        return [one.selector if isinstance(one, Route) else str(one) for one in self.members]
+
     def calls(self) -> int:
         """How many calls a request may come to at the most, retries aside."""
         return self.strategy.calls([one.calls() if isinstance(one, Route) else 1 for one in self.members])

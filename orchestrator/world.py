@@ -73,8 +73,7 @@ class RequestWorld:
         strategy = route.strategy
         names = [str(next(one.leaves()) if isinstance(one, Route) else one) for one in route.members]
         # Weights name members as the configuration does.
-        members = [one.selector if isinstance(one, Route) else str(one) for one in route.members]
-        named = zip(names, members, strict=True)
+        named = zip(names, route.names, strict=True)
         weights = {name: strategy.weights[member] for name, member in named if member in strategy.weights}
         costs = self._costs(names) if strategy.by == "cost" else {}
         scores = self._coordinator.scores

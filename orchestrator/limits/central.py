@@ -106,10 +106,12 @@ class Central:
         if peers < take.peers and now_s - self._born_s < WINDOW_S:
             # Others have used some of it, and have not told: what is free of this holder's part is free, and all its own.
             peers, sharing, free = take.peers, 1, min(free, take.alone - mine.window.total - mine.held)
-        if free < take.need or take.need == 0:
-            again_s = max(0.05, _when(holders, mine, take.need - free, now_s) - now_s) if take.need else 0.0
-            free = max(0, free)
-            return Grant(0, again_s, free, peers, free // sharing)
+        left = max(0, free)
+        if take.need == 0:
+            return Grant(0, 0.0, left, peers, left // sharing)
+        if free < take.need:
+            again_s = _when(holders, mine, take.need - free, now_s) - now_s
+            return Grant(0, max(0.05, again_s), left, peers, left // sharing)
         amount = min(free, max(take.need, take.want, free // (_BATCH * peers)))
         mine.held += amount
         return Grant(amount, 0.0, free - amount, peers, (free - amount) // sharing)

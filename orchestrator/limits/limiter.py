@@ -304,10 +304,9 @@ class Limiter:
             stock.away_until_s, stock.held = self._clock() + AWAY_S, 0
             self._tell_later(stock)
             return
-        stock.whole = False
-        if stock.limit != limit:
-            stock.whole = True  # another by now: it is told that nothing is held
-            self._tell_later(stock)
+        stock.whole = stock.limit != limit
+        if stock.whole:
+            self._tell_later(stock)  # that nothing is held of it: it is another limit by now
             return
         stock.free, stock.peers, stock.told_s = grant.free, grant.peers, self._clock()
         stock.alone = stock.own.total + stock.held + grant.amount + grant.share

@@ -169,12 +169,7 @@ def plan(route: Route, request: Request, world: World | None = None) -> Plan:
     world = world or Freely()
     if route.strategy.params or route.strategy.override:
         request = request._replace(body=with_params(route.strategy, request.body))
-    parent = STRATEGIES[route.strategy.name](
-        route,
-        [member.selector if isinstance(member, Route) else str(member) for member in route.members],
-        request,
-        world,
-    )
+    parent = STRATEGIES[route.strategy.name](route, route.names, request, world)
     if all(isinstance(member, Candidate) for member in route.members):
         return parent
     widths = [len(tuple(member.leaves())) if isinstance(member, Route) else 1 for member in route.members]

@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.cache.terms import MAX_ASKED_S
 from orchestrator.config.votes import MAX_VOTES
 from orchestrator.ledger.asking import BY
-from orchestrator.preferences import DOLLARS, MOST, MOST_DOLLARS
+from orchestrator.preferences import DOLLARS, MOST, MOST_DOLLARS, PARTS, SORTS
 from orchestrator.types import Json
 from orchestrator.wire.checks import MAX_CHOICES, MAX_STOPS, MAX_TOKENS
 
@@ -134,10 +134,10 @@ _SCHEMAS: Json = {
         {
             "order": _NAMES, "only": _NAMES, "ignore": _NAMES,
             "allow_fallbacks": {"type": ["boolean", "null"]},
-            "sort": {"enum": ["price", "latency", None]},
+            "sort": {"enum": [*SORTS, None]},
             "max_price": {
                 "type": ["object", "null"], "additionalProperties": False,
-                "properties": dict.fromkeys(("prompt", "completion", "request", "image"), _DOLLARS),
+                "properties": dict.fromkeys(PARTS, _DOLLARS),
                 "description": "US dollars: of a million tokens, a request, an image",
             },
         },
