@@ -1,11 +1,11 @@
-"""For all tests: hypothesis looks for new cases on people's machines, and for the same ones in CI; what runs beside what; a
-PostgreSQL."""
+"""For all tests: hypothesis looks for new cases on people's machines, and for the same ones in CI; what runs beside what, and
+for how long; a PostgreSQL."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.postgres import Postgres, programs
+from tests.watchdog import Watchdog
 
 # vLLM's own tests need it, in an environment of its own: `make test-vllm`.
 collect_ignore = [] if os.environ.get("VLLM_PYTHON") else ["vllm"]
@@ -26,6 +27,7 @@ settings.register_profile(
 settings.load_profile("here")
 
 
+watchdog = pytest.StashKey[Watchdog]()
 TIMED = "pytestmark = pytest.mark.timed"
 
 
@@ -55,6 +57,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "timed" if is_timed(file) else file
 
     return ByFile(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A test that takes longer than pytest-timeout allows, and does not end by that, ends its process."""
+    config.stash[watchdog] = Watchdog(1.5 * float(config.getini("timeout")))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    with item.config.stash[watchdog].watching(item.nodeid):
+        return (yield)
 
 
 @pytest.fixture(scope="session")
