@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     with item.config.stash[watchdog].watching(item.nodeid):
         return (yield)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Where several workers run, what failed is said at once: the end, where it is shown whole, may never be printed."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ and hasattr(report, "node"):
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = getattr(crash, "message", report.longreprtext).strip().partition("\n")[0]
+        print(f"\nFAILED {report.nodeid} ({report.when}): {reason[:300]}", file=sys.stderr, flush=True)
 
 
 @pytest.fixture(scope="session")
