@@ -93,8 +93,10 @@ async def test_the_winner_comes_from_the_ready_list_of_ray_wait(pools: Any, monk
         assert await winner() == expected
 
 
-async def test_a_lost_pool_fails_its_calls_at_once_and_comes_back(pools: Any) -> None:
+async def test_a_lost_pool_fails_its_calls_at_once_and_comes_back(pools: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """kill -9: the call in flight is known to be lost within a second, and made again on the restarted actor."""
+    # How soon it is back is the machine's: beside another file's clusters, two cores need longer than callers are given.
+    monkeypatch.setattr("actors.waiting.RESTART_S", 60)
     (stats,) = await pools.stats()
     route = Route("t", Strategy("first"), (Candidate("sim", "latency-1+rate-0"),))
     running = asyncio.ensure_future(
