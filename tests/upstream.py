@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -279,14 +280,21 @@ def _chunk(writer: asyncio.StreamWriter, text: str) -> bool:
 
 @contextmanager
 def running() -> Iterator[Upstream]:
-    """One on a loop of its own, for tests that are served by other processes."""
+    """One on a loop of its own, for tests that are served by other processes. Who is connected at its end is cut off."""
     server = Upstream()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        over = asyncio.Event()
+        await server.start()
+        begun.set_result((asyncio.get_running_loop(), over))
+        await over.wait()
+        await server.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
-    asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
+    loop, over = begun.result(10)
     yield server
-    asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
+    loop.call_soon_threadsafe(over.set)
     thread.join(10)
-    loop.close()
+    assert not thread.is_alive()

@@ -1,4 +1,5 @@
-"""One Ray cluster for the tests of this folder, in this process, with its own ports and folder."""
+"""One Ray cluster for the tests of this folder, in this process, with its own ports and folder. It ends with them: an idle
+one costs a tenth of a core."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[Any]:
     """Ray, initialised; ended by what was started."""
     os.environ.update(RAY_worker_niceness="0", RAY_USAGE_STATS_ENABLED="0", ORCHESTRATOR_RELAY_HOST="127.0.0.1")

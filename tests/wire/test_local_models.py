@@ -53,6 +53,8 @@ async def test_it_is_started_and_answers(serve: Serve, log: Path) -> None:
     stack = await serve({"providers": {"gpu": provider("--log", log)}})
     answer = await ask(stack, "hello", stream=True)
     assert "[DONE]" == events(answer.text)[-1]
+    # It writes down a stream when that has ended, which its caller may know first.
+    await until(lambda: bool(calls(log)), "a call that was written down")
     assert ["hello"] == [call["text"] for call in calls(log)]
     ready = await stack.http.get("/ready")
     assert (200, {}) == (ready.status_code, ready.json()["models"])
