@@ -7,31 +7,71 @@ from typing import Any
 import orjson
 
 from orchestrator.dialects.failures import of_error
-from orchestrator.types import Failure, Json
+from orchestrator.dialects.messages import FINISH as ANTHROPIC
+from orchestrator.types import Failure, FailureKind, Json
 
 FINISH = {
+    **ANTHROPIC,  # as they come from gateways that put their names behind OpenAI's shape; z.ai has the one of the window
     "eos": "stop",  # github.com/togethercomputer/together-py, types/chat/chat_completion.py (3.1.1, 2026-11-25)
+    "eos_token": "stop",  # huggingface.github.io/text-generation-inference, FinishReason
     "model_length": "length",  # github.com/mistralai/client-python, models/chatcompletionchoice.py (3.7.0, 2026-11-25)
+    "sensitive": "content_filter",  # docs.z.ai/api-reference/llm/chat-completion
 }
 """Reasons to finish that are not OpenAI's. The provider's own word is kept as `native_finish_reason`, as OpenRouter does."""
+_BROKEN = {
+    "error": "the model stopped because of an error",  # OpenRouter's and Mistral's
+    "insufficient_system_resource": "the provider ran out of resources",  # api-docs.deepseek.com/api/create-chat-completion
+    "network_error": "the model was cut off",  # z.ai's
+    "abort": "the engine aborted the request",  # vLLM (v1/engine/__init__.py, FinishReason) and SGLang
+}
+"""Reasons that say that the answer is not whole."""
+_FILTERED = "content_filter"
+_MALFORMED_CALL = "function_call_filter"
 
 
 def finish_of(choice: Json) -> bool:
-    """Gives a choice a reason to finish that OpenAI has. Says whether that changed anything."""
+    """Gives a choice a reason to finish that OpenAI has. Says whether that changed anything.
+
+    What is no word is no reason: SGLang and Ollama have had an empty text in every chunk (github.com/sgl-project/sglang,
+    issue 3912; github.com/ollama/ollama, issue 4357). Gemini says more behind a colon: `content_filter: PROHIBITED_CONTENT`.
+    """
     reason = choice["finish_reason"]
-    if not isinstance(reason, str) or reason not in FINISH:
+    if reason is None:
         return False
-    choice["finish_reason"] = FINISH[reason]
+    if not isinstance(reason, str) or not reason:
+        choice["finish_reason"] = None
+        return True
+    known = _FILTERED if reason.startswith(_FILTERED) else FINISH.get(reason, reason)
+    if known == reason:
+        return False
+    choice["finish_reason"] = known
     choice.setdefault("native_finish_reason", reason)
     return True
 
 
 def broken(choice: Json) -> Failure | None:
-    """The failure that a choice is which an error ended: OpenRouter's and Mistral's `finish_reason: error`."""
-    if choice.get("finish_reason") != "error":
+    """The failure that a choice is whose reason to finish says that it did not come to its end."""
+    reason = choice.get("finish_reason")
+    if not isinstance(reason, str):
+        return None
+    if reason.startswith(_MALFORMED_CALL):
+        # Gemini's, of a call that cannot be read; nothing of it comes. Another model may do better.
+        return Failure(FailureKind.BAD_ANSWER, f"the model made a call that is none ({reason})", status=200)
+    if reason not in _BROKEN:
         return None
     error = choice.get("error")
-    return of_error(200, error if isinstance(error, dict) else {"message": "the model stopped because of an error"})
+    return of_error(200, error if isinstance(error, dict) else {"message": _BROKEN[reason]})
+
+
+def complete(choice: object) -> bool:
+    """Whether it is a choice of a whole answer, to which a message is given where that is missing: Gemini leaves it out where
+    it filtered all of it, or thought for as long as it was allowed to."""
+    if not isinstance(choice, dict):
+        return False
+    if choice.get("message") is None and isinstance(reason := choice.get("finish_reason"), str):
+        if reason.startswith((_FILTERED, "length", _MALFORMED_CALL)):
+            choice["message"] = {"role": "assistant", "content": None}
+    return isinstance(choice.get("message"), dict)
 
 
 def flatten(message: Json) -> bool:

@@ -12,7 +12,7 @@ import orjson
 
 from orchestrator.config.settings import ModelOptions, Quirks
 from orchestrator.dialects.base import PLAIN, HttpCall
-from orchestrator.dialects.choices import as_text, broken, call_id, finish_of, flatten
+from orchestrator.dialects.choices import as_text, broken, call_id, complete, finish_of, flatten
 from orchestrator.dialects.failures import answer_of
 from orchestrator.dialects.openai_stream import ChunkDecoder
 from orchestrator.dialects.usage import usage_of
@@ -52,7 +52,7 @@ class OpenAI:
         if request.operation == "embeddings":
             return _embeddings(body, model)
         choices = body.get("choices")
-        if not isinstance(choices, list) or not choices or not all(_is_choice(choice) for choice in choices):
+        if not isinstance(choices, list) or not choices or not all(map(complete, choices)):
             return Failure(FailureKind.BAD_ANSWER, "HTTP 200 without choices", status=200)
         for position, choice in enumerate(choices):
             if (failure := broken(choice)) is not None:
@@ -87,10 +87,6 @@ def _embeddings(body: Json, model: str) -> Reply | Failure:
     ):
         return Failure(FailureKind.BAD_ANSWER, "HTTP 200 without embeddings", status=200)
     return Reply(body, _text(body.get("model")) or model, usage_of(body.get("usage")))
-
-
-def _is_choice(choice: object) -> bool:
-    return isinstance(choice, dict) and isinstance(choice.get("message"), dict)
 
 
 def _tidy(choice: Json, answer: object, position: int) -> None:

@@ -138,10 +138,10 @@ class ChunkDecoder(JsonEvents):
         if any(value for name, value in delta.items() if name != "role"):
             self.opened = True
             self.deltas += 1
+        if choice.get("finish_reason") is not None:
+            changed |= finish_of(choice)
         if (reason := choice.get("finish_reason")) is not None:
             self.opened = True
-            changed |= finish_of(choice)
-            reason = choice["finish_reason"]
             if index in self._finished:
                 choice["finish_reason"] = None
                 changed = True

@@ -361,6 +361,71 @@ def test_a_whole_body_in_place_of_a_stream_becomes_one() -> None:
     assert isinstance(broken.close()[0], Failure)
 
 
+@pytest.mark.parametrize("none", ["", 0, [], {}])
+def test_a_reason_that_is_no_word_ends_nothing(none: Any) -> None:
+    """SGLang's and Ollama's empty text in every chunk: the next one may be long in coming."""
+    decoder = DIALECT.decoder(ASKED, "m", "text/event-stream")
+    (piece,) = decoder.feed(event(chunk({"role": "assistant", "content": "a"}, none)))
+    assert isinstance(piece, Chunk)
+    assert (False, None) == (decoder.holding, json.loads(piece.data)["choices"][0]["finish_reason"])
+    pieces = decoder.feed(event(chunk({"content": "b"}, none)) + event(chunk({}, "length")) + event(b"[DONE]"))
+    assert [{"content": "b"}] == deltas(pieces)
+    assert "length" == finish(pieces).last["choices"][0]["finish_reason"]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("eos_token", "stop"),
+        ("tool_use", "tool_calls"),
+        ("sensitive", "content_filter"),
+        ("content_filter: PROHIBITED_CONTENT", "content_filter"),
+        ("something new", "something new"),
+    ],
+)
+def test_a_reason_that_is_not_openais_is_said_in_its_words(said: str, expected: str) -> None:
+    """Whole and streamed; the provider's own word is kept beside it."""
+    body = {"choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": said}]}
+    reply = DIALECT.decode(ASKED, "m", 200, {}, json.dumps(body).encode())
+    assert isinstance(reply, Reply)
+    streamed = finish(decode(chunk({"content": "a"}), chunk({}, said), b"[DONE]")).last["choices"][0]
+    for choice in (reply.body["choices"][0], streamed):
+        assert (expected, said) == (choice["finish_reason"], choice.get("native_finish_reason", said))
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("insufficient_system_resource", FailureKind.SERVER_ERROR),
+        ("network_error", FailureKind.SERVER_ERROR),
+        ("abort", FailureKind.SERVER_ERROR),
+        ("function_call_filter: MALFORMED_FUNCTION_CALL", FailureKind.BAD_ANSWER),
+    ],
+)
+def test_a_reason_that_says_that_the_answer_is_not_whole(said: str, kind: FailureKind) -> None:
+    """It is no answer, but a failure: whole, where the message may be missing, and streamed."""
+    for choice in ({"finish_reason": said, "message": {"content": "a"}}, {"finish_reason": said, "message": {}}):
+        outcome = DIALECT.decode(ASKED, "m", 200, {}, json.dumps({"choices": [choice]}).encode())
+        assert isinstance(outcome, Failure)
+        assert kind is outcome.kind
+    assert kind is failure(decode(chunk({"content": "a"}), chunk({}, said), b"[DONE]")).kind
+
+
+@pytest.mark.parametrize("reason", ["content_filter: PROHIBITED_CONTENT", "length"])
+def test_a_choice_of_geminis_without_a_message_is_an_answer_that_says_nothing(reason: str) -> None:
+    """All of it was filtered, or thought: the reason says so, and nobody else is asked in its place."""
+    body = {"choices": [{"index": 0, "finish_reason": reason}], "usage": {"prompt_tokens": 9}}
+    reply = DIALECT.decode(ASKED, "m", 200, {}, json.dumps(body).encode())
+    assert isinstance(reply, Reply)
+    (choice,) = reply.body["choices"]
+    assert {"role": "assistant", "content": None} == choice["message"]
+    assert reason.partition(":")[0] == choice["finish_reason"]
+    stopped = {"choices": [{"index": 0, "finish_reason": "stop"}]}
+    assert isinstance(DIALECT.decode(ASKED, "m", 200, {}, json.dumps(stopped).encode()), Failure)
+
+
 def test_what_is_no_object_where_groq_has_one_passes() -> None:
     """A field of that name may be anybody's."""
     pieces = decode(chunk({"content": "a"}, x_groq="mine"), chunk({}, "stop"), b"[DONE]")
