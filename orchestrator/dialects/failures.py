@@ -23,13 +23,27 @@ _SECRET = re.compile(
     r"(?i)\bbearer\s+\S+|\b(?:sk|gsk|pk|rk|xai|or|key|api)[-_][\w*.\-]{6,}|\b[A-Za-z0-9_\-]*\*{3,}[\w*\-]*|\b[0-9a-fA-F]{32,}\b"
 )
 _CONTEXT = re.compile(
-    r"(?i)context[_ ]length|context window|maximum context|too many tokens|prompt is too long"
+    r"(?i)context[_ ](?:length|window|size)|maximum context|too many tokens|prompt is too long|input is too long"
     r"|exceed context limit|reduce the length of the (?:messages|prompt|input)"
+    r"|exceeds the maximum number of tokens|maximum prompt length|maximum model length|maximum allowed input length"
+    r"|exceeded model token limit|prompt token count|range of input length|`max_new_tokens` must be <="
 )
-_POLICY = re.compile(r"(?i)content[_ ](?:policy|filter|management)|moderation|safety system|responsibleai")
+"""The second half, in this order: Gemini's, xAI's, vLLM's, Poolside's, Moonshot's, Copilot's, Qwen's and Together's. Bedrock's
+input is too long; llama.cpp has a context size."""
+_POLICY = re.compile(
+    r"(?i)content[_ ](?:policy|filter|management)|moderation|safety system|responsibleai"
+    r"|usage polic(?:y|ies)|content exists risk|data_inspection_failed"
+)
+"""The second half: OpenAI's `invalid_prompt`, DeepSeek's and Qwen's."""
 _QUOTA = re.compile(
     r"(?i)insufficient[_ ](?:quota|funds|credits|balance)|exceeded your current quota|billing|payment required"
+    r"|used all available credits"
 )
+_RATE = re.compile(r"(?i)rate[ _-]limit|\bresource_exhausted\b")
+"""It is a rate, whatever else is said with it: OpenAI and Groq name the page where more can be bought ("billing"), and Gemini's
+limits by the minute speak of plan and billing, too (github.com/continuedev/continue, issues 10920 and 10921)."""
+_NEVER_FITS = re.compile(r"(?i)\brequest too large\b")
+"""OpenAI's 429 (Groq's is a 413) for a request that has more tokens than a minute may have: no waiting helps."""
 _EXTRA = re.compile(r"extra_forbidden|property(?: '[^']*')? is unsupported")
 """The field means nothing to it: Mistral's, and any FastAPI's that is strict (github.com/mistralai/platform-docs-public,
 issue 7); Groq's (github.com/karthink/gptel, issue 774)."""
@@ -81,7 +95,8 @@ def of_error(status: int, error: Json, wait_s: float | None = None) -> Failure:
     """The failure that an error object is; `status` may come from within it (an error inside a 200 stream)."""
     inner = error.get("code")
     if status == 200:
-        status = inner if isinstance(inner, int) and 400 <= inner < 600 else 500
+        number = int(inner) if isinstance(inner, str) and inner.isascii() and inner.isdigit() else inner
+        status = number if isinstance(number, int) and 400 <= number < 600 else 500
         status = _STATUS_OF_TYPE.get(str(inner), _STATUS_OF_TYPE.get(str(error.get("type")), status))
     code = str(inner) if inner not in (None, "") and not isinstance(inner, int) else None
     text = str(error.get("message") or "")
@@ -89,14 +104,15 @@ def of_error(status: int, error: Json, wait_s: float | None = None) -> Failure:
     if isinstance(metadata, dict) and isinstance(metadata.get("raw"), str):
         text = f"{text}: {metadata['raw']}"  # OpenRouter's: what the provider behind it said
     param = error.get("param")
-    kind = _kind(status, code or "", f"{code or ''} {error.get('type') or ''} {text}")
+    said = " ".join(str(error.get(name) or "") for name in ("type", "status"))
+    kind = _kind(status, code or "", f"{code or ''} {said} {text}")
     return Failure(
         kind,
         masked(f"HTTP {status}: {text}" if text else f"HTTP {status}"),
         status=status,
         code=code,
         param=param if isinstance(param, str) else None,
-        retry_after_s=wait_s,
+        retry_after_s=_wait_within(error, time.time()) if wait_s is None else wait_s,
         body=None if not text else {"message": masked(text), "type": error.get("type"), "param": param, "code": inner},
     )
 
@@ -112,11 +128,14 @@ _STATUS_OF_TYPE = {
     "server_error": 500,
     "invalid_request_error": 400,
     "context_length_exceeded": 400,
+    "content_filter": 400,
+    "content_policy_violation": 400,
     "BadRequestError": 400,
     "authentication_error": 401,
     "permission_error": 403,
     "not_found_error": 404,
     "NotFoundError": 404,
+    "model_not_found": 404,
     "request_too_large": 413,
 }
 
@@ -125,9 +144,12 @@ _KIND_OF_STATUS = {
     402: FailureKind.QUOTA,
     403: FailureKind.UNAUTHORIZED,
     404: FailureKind.NOT_FOUND,
+    405: FailureKind.NOT_FOUND,  # its address is not one that answers
     408: FailureKind.SERVER_ERROR,
     409: FailureKind.SERVER_ERROR,
+    410: FailureKind.NOT_FOUND,  # retired
     413: FailureKind.TOO_LARGE,
+    424: FailureKind.SERVER_ERROR,  # Bedrock's ModelErrorException
     425: FailureKind.SERVER_ERROR,
     429: FailureKind.RATE_LIMITED,
     498: FailureKind.SERVER_ERROR,  # Groq: no capacity
@@ -146,7 +168,9 @@ def _kind(status: int, code: str, text: str) -> FailureKind:
         return FailureKind.CONTEXT_LENGTH
     if status in (400, 403, 422) and _POLICY.search(text):
         return FailureKind.CONTENT_POLICY
-    if status == 429 and (code == "insufficient_quota" or _QUOTA.search(text)):
+    if status == 429 and _NEVER_FITS.search(text):
+        return FailureKind.TOO_LARGE
+    if status == 429 and ("insufficient_quota" in text or (_QUOTA.search(text) and not _RATE.search(text))):
         return FailureKind.QUOTA
     if status == 400 and _NO_CREDIT.search(text):
         return FailureKind.QUOTA
@@ -196,6 +220,24 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     spent = [name for name in ("requests", "tokens") if headers.get(f"x-ratelimit-remaining-{name}") == "0"]
     waits_s = [_duration_s(headers.get(f"x-ratelimit-reset-{name}", "")) for name in spent]
     return max((wait_s for wait_s in waits_s if wait_s is not None), default=None)
+
+
+def _wait_within(error: Json, now_s: float) -> float | None:
+    """The same where the error says it and no header does: Gemini's RetryInfo (google.rpc, error_details.proto), and
+    OpenRouter's headers of its own limits, whose reset is in milliseconds since 1970 (openrouter.ai/docs/api-reference/limits)."""
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict) and str(detail.get("@type")).endswith("google.rpc.RetryInfo"):
+            return _duration_s(str(detail.get("retryDelay")))
+    metadata = error.get("metadata")
+    headers = metadata.get("headers") if isinstance(metadata, dict) else None
+    if not isinstance(headers, dict) or str(headers.get("X-RateLimit-Remaining")) != "0":
+        return None
+    try:
+        reset_s = float(headers.get("X-RateLimit-Reset") or "nan") / 1000
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, reset_s - now_s) if reset_s < 1e11 else None
 
 
 def _date_s(text: str) -> float | None:

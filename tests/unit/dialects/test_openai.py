@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import orjson
@@ -141,6 +142,26 @@ def test_an_odd_date_to_come_back_at_is_none(value: str) -> None:
     outcome = DIALECT.decode(ASKED, "m", 429, headers, b"{}")
     assert isinstance(outcome, Failure)
     assert 2.0 == outcome.retry_after_s
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int((time.time() + 600) * 1000))}, 600),
+        ({"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": "1000"}, None),
+        ({"X-RateLimit-Remaining": 0, "X-RateLimit-Reset": "soon"}, None),
+        ({"X-RateLimit-Remaining": 0, "X-RateLimit-Reset": [1]}, None),
+        ({"X-RateLimit-Remaining": 0, "X-RateLimit-Reset": 1e300}, None),
+        ({"X-RateLimit-Remaining": 0}, None),
+        ("none", None),
+    ],
+)
+def test_openrouter_says_within_the_error_when_its_limit_is_reset(headers: Any, expected: float | None) -> None:
+    """In milliseconds since 1970; what is no such number says nothing."""
+    error = {"error": {"code": 429, "message": "slow", "metadata": {"headers": headers}}}
+    outcome = DIALECT.decode(ASKED, "m", 429, {}, json.dumps(error).encode())
+    assert isinstance(outcome, Failure)
+    assert (outcome.retry_after_s is None) if expected is None else (540 < (outcome.retry_after_s or 0) <= 600)
 
 
 def test_keys_that_a_provider_echoes_are_masked() -> None:
