@@ -68,9 +68,10 @@ def complete(choice: object) -> bool:
     it filtered all of it, or thought for as long as it was allowed to."""
     if not isinstance(choice, dict):
         return False
-    if choice.get("message") is None and isinstance(reason := choice.get("finish_reason"), str):
-        if reason.startswith((_FILTERED, "length", _MALFORMED_CALL)):
-            choice["message"] = {"role": "assistant", "content": None}
+    reason = choice.get("finish_reason")
+    silent = isinstance(reason, str) and reason.startswith((_FILTERED, "length", _MALFORMED_CALL))
+    if silent and choice.get("message") is None:
+        choice["message"] = {"role": "assistant", "content": None}
     return isinstance(choice.get("message"), dict)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 
 from orchestrator.dialects.failures import error_within, of_error
+from orchestrator.dialects.reading import Unreadable, read_json, too_deep
 from orchestrator.dialects.sse import EventTooLarge, SseDecoder
 from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Piece, Usage
 
@@ -57,9 +58,12 @@ class JsonEvents:
             try:
                 event = orjson.loads(data)
             except orjson.JSONDecodeError:
-                if self._complete():
-                    continue  # the answer is whole; what follows it says nothing
-                pieces.append(self._fail(FailureKind.BAD_EVENT, "the stream has an event that is not JSON"))
+                pieces += self._odd(data)
+                if self._ended:
+                    break
+                continue
+            if too_deep(data, event):
+                pieces.append(self._fail(FailureKind.BAD_EVENT, "the stream has an event that is nested too deeply"))
                 break
             if isinstance(event, list) and event:
                 event = event[0]  # Gemini's errors come in a list
@@ -74,6 +78,21 @@ class JsonEvents:
                 if not isinstance(piece, Chunk):
                     break
         return pieces
+
+    def _odd(self, data: bytes) -> list[Piece]:
+        """An event that orjson does not take."""
+        if not (data := data.strip()):
+            return []  # a sign of life
+        lines = data.split(b"\n")
+        for whole in (data,), lines:
+            # Some servers forget the blank line between events, before [DONE] above all.
+            try:
+                return self._decode([one if one == b"[DONE]" else orjson.dumps(read_json(one)) for one in whole if one])
+            except Unreadable:
+                continue
+        if self._complete():
+            return []  # the answer is whole; what follows it says nothing
+        return [self._fail(FailureKind.BAD_EVENT, "the stream has an event that is not JSON")]
 
     def _event(self, event: Json, raw: bytes) -> Piece | None:
         raise NotImplementedError

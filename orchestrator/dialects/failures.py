@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 import orjson
 
+from orchestrator.dialects.reading import Unreadable, read_json
 from orchestrator.types import Failure, FailureKind, Json
 
 MESSAGE_CHARACTERS = 500
@@ -28,8 +29,8 @@ _CONTEXT = re.compile(
     r"|exceeds the maximum number of tokens|maximum prompt length|maximum model length|maximum allowed input length"
     r"|exceeded model token limit|prompt token count|range of input length|`max_new_tokens` must be <="
 )
-"""The second half, in this order: Gemini's, xAI's, vLLM's, Poolside's, Moonshot's, Copilot's, Qwen's and Together's. Bedrock's
-input is too long; llama.cpp has a context size."""
+"""The second half, in this order: Gemini's, xAI's, vLLM's, Poolside's, Moonshot's, Copilot's, Qwen's and Together's.
+Bedrock's input is too long; llama.cpp has a context size."""
 _POLICY = re.compile(
     r"(?i)content[_ ](?:policy|filter|management)|moderation|safety system|responsibleai"
     r"|usage polic(?:y|ies)|content exists risk|data_inspection_failed"
@@ -40,8 +41,8 @@ _QUOTA = re.compile(
     r"|used all available credits"
 )
 _RATE = re.compile(r"(?i)rate[ _-]limit|\bresource_exhausted\b")
-"""It is a rate, whatever else is said with it: OpenAI and Groq name the page where more can be bought ("billing"), and Gemini's
-limits by the minute speak of plan and billing, too (github.com/continuedev/continue, issues 10920 and 10921)."""
+"""It is a rate, whatever else is said with it: OpenAI and Groq name the page where more can be bought ("billing"), and
+Gemini's limits by the minute speak of plan and billing, too (github.com/continuedev/continue, issues 10920 and 10921)."""
 _NEVER_FITS = re.compile(r"(?i)\brequest too large\b")
 """OpenAI's 429 (Groq's is a 413) for a request that has more tokens than a minute may have: no waiting helps."""
 _EXTRA = re.compile(r"extra_forbidden|property(?: '[^']*')? is unsupported")
@@ -64,8 +65,8 @@ def masked(message: str) -> str:
 def classify(status: int, headers: Mapping[str, str], content: bytes) -> Failure:
     """The failure that an answer with an error status is."""
     try:
-        body = orjson.loads(content)
-    except orjson.JSONDecodeError:
+        body = read_json(content)
+    except Unreadable:
         body = None
     error = _error_object(body)
     return of_error(status, error, retry_after_s(headers, time.time()))
@@ -76,10 +77,12 @@ def answer_of(status: int, headers: Mapping[str, str], content: bytes) -> Json |
     if status != 200:
         return classify(status, headers, content)
     try:
-        body = orjson.loads(content)
-    except orjson.JSONDecodeError:
+        body = read_json(content)
+    except Unreadable:
         what = "an empty body" if not content.strip() else "a body that is not JSON"
         return Failure(FailureKind.BAD_ANSWER, f"HTTP 200 with {what}", status=200)
+    if isinstance(body, list) and body:
+        body = body[0]  # Gemini's errors come in a list
     if not isinstance(body, dict):
         return Failure(FailureKind.BAD_ANSWER, "HTTP 200 with a body that is no object", status=200)
     error = error_within(body)
@@ -224,7 +227,8 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
 def _wait_within(error: Json, now_s: float) -> float | None:
     """The same where the error says it and no header does: Gemini's RetryInfo (google.rpc, error_details.proto), and
-    OpenRouter's headers of its own limits, whose reset is in milliseconds since 1970 (openrouter.ai/docs/api-reference/limits)."""
+    OpenRouter's headers of its own limits, whose reset is in milliseconds since 1970
+    (openrouter.ai/docs/api-reference/limits)."""
     details = error.get("details")
     for detail in details if isinstance(details, list) else ():
         if isinstance(detail, dict) and str(detail.get("@type")).endswith("google.rpc.RetryInfo"):

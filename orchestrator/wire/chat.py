@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from orchestrator.asks import Answer
+from orchestrator.dialects.reading import MAX_DEPTH, too_deep
 from orchestrator.types import Json, Request
 from orchestrator.wire.checks import CHAT, check_fields, check_message, check_tools, wrong
 from orchestrator.wire.http import Refused
@@ -20,9 +21,6 @@ from orchestrator.wire.shape import Parsed, Speaker
 CHARACTERS_PER_TOKEN = 4
 """OpenAI's rule of thumb for English: help.openai.com, "What are tokens and how to count them?"."""
 
-
-MAX_DEPTH = 250
-"""Levels of nesting in a body. orjson reads 1024 but writes only 254, and what is taken in has to be sent on."""
 
 _TOOLS = frozenset({"tools", "tool_choice", "functions", "function_call"})
 _MORE_THAN_TEXT = frozenset({"assistant", "tool"})
@@ -109,8 +107,7 @@ def parse_object(body: bytes) -> Json:
         raise Refused(400, "invalid_json", _why_not_json(body, error)) from None
     if not isinstance(value, dict):
         raise Refused(400, "invalid_json", "the body has to be a JSON object")
-    # Only a body with that many brackets can be that deep; few have, and for those writing it once is the quickest test.
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _too_deep(value):
+    if too_deep(body, value):
         raise Refused(400, "invalid_json", f"the body is nested deeper than {MAX_DEPTH} levels")
     return value
 
@@ -122,14 +119,6 @@ def _why_not_json(body: bytes, error: orjson.JSONDecodeError) -> str:
         # orjson puts this at the very start, wherever it is.
         return f"the body is not valid UTF-8: {wrong.reason} at byte {wrong.start}"
     return f"the body is not valid JSON: {error}"
-
-
-def _too_deep(value: Json) -> bool:
-    try:
-        orjson.dumps([[[[value]]]])
-    except orjson.JSONEncodeError:
-        return True
-    return False
 
 
 def parse_chat(body: bytes) -> Parsed:

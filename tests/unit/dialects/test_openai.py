@@ -92,7 +92,9 @@ def test_decode_keeps_the_body_and_reads_its_usage() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"<html>", b"{}", b'{"choices": []}', b"[]", b'{"choices": [1]}', b'{"choices": 3']
+    "content",
+    [b"", b"<html>", b"{}", b'{"choices": []}', b"[]", b"[3]", b'{"choices": [1]}', b'{"choices": 3']
+    + [b'{"choices": [{"message": {"content": "a"}, "x": ' + b"[" * 300 + b"]" * 300 + b"}]}"],
 )
 def test_a_200_without_an_answer_is_a_bad_answer(content: bytes) -> None:
     """It counts as a failure of the server's."""
@@ -125,6 +127,13 @@ def test_errors_are_told_apart(status: int, error: dict[str, Any], kind: Failure
     outcome = DIALECT.decode(ASKED, "m", status, {"retry-after": "3"}, json.dumps({"error": error}).encode())
     assert isinstance(outcome, Failure)
     assert (outcome.kind, outcome.status, outcome.retry_after_s) == (kind, status, 3.0)
+
+
+def test_an_error_in_a_list_is_one_within_a_200_too() -> None:
+    """Gemini's."""
+    outcome = DIALECT.decode(ASKED, "m", 200, {}, b'[{"error": {"code": 429, "message": "slow"}}]')
+    assert isinstance(outcome, Failure)
+    assert FailureKind.RATE_LIMITED is outcome.kind
 
 
 @pytest.mark.parametrize("body", [{"error": "boom"}, {"message": "boom"}, {"detail": "boom"}, {"detail": ["boom"]}])
@@ -363,6 +372,41 @@ def test_choices_one_after_the_other() -> None:
 def test_streams_that_fail(events: tuple[Any, ...], kind: FailureKind) -> None:
     """Never a clean end on a truncated answer."""
     assert failure(decode(*events)).kind is kind
+
+
+TEXT = json.dumps(chunk({"role": "assistant", "content": "QQ"})).encode()
+ODD_EVENTS = {
+    "a sign of life": (b"data: \n\ndata:   \n\n" + event(TEXT) + b"data:\n\n", "QQ"),
+    "spaces around": (b"data:  " + TEXT + b" \n\ndata:  [DONE] \n\n", "QQ"),
+    "no blank lines": (b"data: " + TEXT + b"\ndata: " + TEXT + b"\ndata: [DONE]\n\n", "QQQQ"),
+    "over several lines": (b"data: " + TEXT.replace(b", ", b",\ndata: ") + b"\n\n", "QQ"),
+    "half a character": (event(TEXT.replace(b"QQ", b"a\\ud83d")), "a\ufffd"),
+    "half of its bytes": (event(TEXT.replace(b"QQ", b"a\xf0\x9f")), "a\ufffd"),
+    "a tab": (event(TEXT.replace(b"QQ", b"a\tb")), "a\tb"),
+    "no number": (event(TEXT.replace(b'"created": 5', b'"created": 5, "odd": NaN')), "QQ"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_EVENTS)
+def test_events_that_are_not_quite_json(name: str) -> None:
+    """Their text is not lost, and what is handed on is JSON."""
+    data, expected = ODD_EVENTS[name]
+    decoder = DIALECT.decoder(ASKED, "m", "text/event-stream")
+    pieces = decoder.feed(data)
+    if b"[DONE]" not in data:
+        pieces += decoder.feed(event(b"[DONE]"))
+    sent = [orjson.loads(piece.data)["choices"][0]["delta"]["content"] for piece in pieces if isinstance(piece, Chunk)]
+    assert expected == "".join(sent)
+    assert isinstance(pieces[-1], Finish)
+    assert [] == decoder.close()
+
+
+@pytest.mark.parametrize(
+    "odd", [b"{nope", b'{"a": 1}\ndata: {nope', TEXT[:-1] + b', "x": ' + b"[" * 300 + b"]" * 300 + b"}"]
+)
+def test_an_event_that_cannot_be_read_or_sent_on_fails_the_stream(odd: bytes) -> None:
+    """Not JSON, in part; or nested deeper than can be written."""
+    assert FailureKind.BAD_EVENT is failure(decode(chunk({"content": "a"}), odd)).kind
 
 
 def test_rubbish_after_the_end_says_nothing() -> None:

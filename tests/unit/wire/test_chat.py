@@ -5,7 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator.wire.chat import MAX_DEPTH, ChatSpeaker, parse_chat, parse_object
+from orchestrator.dialects.reading import MAX_DEPTH
+from orchestrator.wire.chat import ChatSpeaker, parse_chat, parse_object
 from orchestrator.wire.http import Refused
 from orchestrator.wire.shape import Parsed
 
