@@ -273,8 +273,7 @@ class Endpoint:
             if not request.stream or response.status != 200:
                 content = await response.read()
                 return self._dialect.decode(asked, model, response.status, response.headers, content)
-            content_type = response.headers.get("content-type", "")
-            decoder = self._dialect.decoder(asked, model, content_type)
+            decoder = self._dialect.decoder(asked, model)
             if request.resume is not None:
                 decoder = Resumed(decoder, request.resume, continues=continues)
             stream = EndpointStream(self.provider, self._clock, response, decoder, attempt, deadline_s, self._ended)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import orjson
 
@@ -67,9 +68,9 @@ class Anthropic:
         chat = _chat(body, blocks, model)
         return Reply(chat, chat["model"], usage_of(chat["usage"]))
 
-    def decoder(self, _request: Request, model: str, _content_type: str) -> EventDecoder:
+    def decoder(self, request: Request, model: str) -> EventDecoder:
         """See `Dialect.decoder`."""
-        return EventDecoder(model)
+        return EventDecoder(model, partial(self.decode, request, model, 200, {}))
 
     def decode_models(self, content: bytes) -> tuple[str, ...]:
         """See `Dialect.decode_models`."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.dialects.events import JsonEvents
+from orchestrator.dialects.events import Decode, JsonEvents
 from orchestrator.dialects.messages import FINISH, usage_body
 from orchestrator.dialects.usage import usage_of
 from orchestrator.types import Chunk, Finish, Json, Piece, Usage
@@ -21,8 +21,8 @@ from orchestrator.types import Chunk, Finish, Json, Piece, Usage
 class EventDecoder(JsonEvents):
     """The decoder (`orchestrator.dialects.StreamDecoder`)."""
 
-    def __init__(self, model: str) -> None:
-        super().__init__(model)
+    def __init__(self, model: str, decode: Decode | None = None) -> None:
+        super().__init__(model, decode)
         self._head: Json = {}
         self._blocks: dict[int, Json] = {}
         """By index: the blocks that have not ended, with what has come of their input or thinking so far."""

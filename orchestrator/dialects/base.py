@@ -77,8 +77,8 @@ class Dialect(Protocol):
         """A whole answer, of any status."""
         ...
 
-    def decoder(self, request: Request, model: str, content_type: str, /) -> StreamDecoder:
-        """For the body of a 200 to a streamed call."""
+    def decoder(self, request: Request, model: str, /) -> StreamDecoder:
+        """For the body of a 200 to a streamed call: a stream, or a whole answer in its place."""
         ...
 
     def decode_models(self, content: bytes) -> tuple[str, ...]:

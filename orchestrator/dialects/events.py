@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import orjson
 
 from orchestrator.dialects.failures import error_within, of_error
 from orchestrator.dialects.reading import Unreadable, read_json, too_deep
-from orchestrator.dialects.sse import EventTooLarge, SseDecoder
-from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Piece, Usage
+from orchestrator.dialects.sse import MAX_EVENT_BYTES, EventTooLarge, SseDecoder
+from orchestrator.dialects.whole import as_chunks
+from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Piece, Reply, Usage
+
+Decode = Callable[[bytes], Reply | Failure]
+"""Of a whole answer's body."""
+_BEFORE = b"\xef\xbb\xbf \t\r\n"
+"""What may stand before a body: a BOM, and blank lines as a sign of life (api-docs.deepseek.com/quick_start/rate_limit)."""
 
 
 class JsonEvents:
     """Half of a `StreamDecoder`: a dialect says what each event is (`_event`), when the answer is whole (`_complete`) and
-    how it ends (`_finish`)."""
+    how it ends (`_finish`).
 
-    def __init__(self, model: str) -> None:
+    A whole body in place of the stream, which some servers answer with whatever they were asked for, and others where they
+    failed, is told by how it begins, since content types are not to be relied upon: no stream of events begins with a brace
+    or a bracket. It becomes a stream.
+    """
+
+    def __init__(self, model: str, decode: Decode | None = None) -> None:
+        self._decode_whole = decode
+        self._body: bytearray | None = None if decode is None else bytearray()
+        """What has come, until it is known to be a stream; of a whole body, all of it."""
+        self._is_whole = False
         self.opened = False
         self.model = model
         self.deltas = 0
@@ -30,6 +47,16 @@ class JsonEvents:
         """See `StreamDecoder.feed`."""
         if self._ended:
             return []
+        if self._body is not None:
+            self._body += data
+            if not self._is_whole and (begun := self._body.lstrip(_BEFORE)):
+                self._is_whole = begun.startswith((b"{", b"["))
+                if not self._is_whole:
+                    data, self._body = bytes(self._body), None
+            if self._body is not None:
+                if len(self._body) > MAX_EVENT_BYTES:
+                    return [self._fail(FailureKind.BAD_ANSWER, f"HTTP 200 with over {MAX_EVENT_BYTES} bytes")]
+                return []
         try:
             events = self._events.feed(data)
         except EventTooLarge as error:
@@ -40,6 +67,8 @@ class JsonEvents:
         """See `StreamDecoder.close`."""
         if self._ended:
             return []
+        if self._is_whole:
+            return self._close_whole()
         pieces = self._decode(self._events.close())
         if pieces and not isinstance(pieces[-1], Chunk):
             return pieces
@@ -48,6 +77,18 @@ class JsonEvents:
         if not self.opened:
             return [*pieces, self._nothing()]
         return [*pieces, self._fail(FailureKind.CUT, "the stream ended without a reason to stop and without its end")]
+
+    def _close_whole(self) -> list[Piece]:
+        assert self._decode_whole is not None
+        assert self._body is not None
+        self._ended = True
+        reply = self._decode_whole(bytes(self._body))
+        if isinstance(reply, Failure):
+            return [reply]
+        self.opened, self.model = True, reply.model
+        chunks, last = as_chunks(reply.body)
+        self.deltas = len(chunks)
+        return [*map(Chunk, chunks), Finish(last, reply.model, reply.usage, reply.body.get("usage"))]
 
     def _decode(self, events: list[bytes]) -> list[Piece]:
         pieces: list[Piece] = []

@@ -16,7 +16,7 @@ from orchestrator.dialects.choices import as_text, broken, call_id, complete, fi
 from orchestrator.dialects.failures import answer_of
 from orchestrator.dialects.openai_stream import ChunkDecoder
 from orchestrator.dialects.usage import usage_of
-from orchestrator.dialects.whole import WholeDecoder, as_chunks
+from orchestrator.dialects.whole import as_chunks
 from orchestrator.types import Failure, FailureKind, Json, Reply, Request
 
 __all__ = ["ChunkDecoder", "OpenAI", "as_chunks"]
@@ -60,12 +60,11 @@ class OpenAI:
             _tidy(choice, body.get("id"), position)
         return Reply(body, _text(body.get("model")) or model, usage_of(body.get("usage")))
 
-    def decoder(self, request: Request, model: str, content_type: str) -> ChunkDecoder | WholeDecoder:
-        """See `Dialect.decoder`. Some servers answer a streamed request with a whole body: that is decoded as such."""
-        if content_type.startswith("application/json"):
-            return WholeDecoder(partial(self.decode, request, model, 200, {}), model)
+    def decoder(self, request: Request, model: str) -> ChunkDecoder:
+        """See `Dialect.decoder`."""
         choices = request.body.get("n")
-        return ChunkDecoder(model, choices if isinstance(choices, int) else 1)
+        whole = partial(self.decode, request, model, 200, {})
+        return ChunkDecoder(model, choices if isinstance(choices, int) else 1, whole)
 
     def decode_models(self, content: bytes) -> tuple[str, ...]:
         """See `Dialect.decode_models`."""

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from orchestrator.dialects.choices import as_text, broken, call_id, finish_of, flatten
-from orchestrator.dialects.events import JsonEvents
+from orchestrator.dialects.events import Decode, JsonEvents
 from orchestrator.dialects.failures import of_error
 from orchestrator.dialects.usage import usage_of
 from orchestrator.types import Chunk, Finish, Json, Piece
@@ -23,8 +23,8 @@ _HEAD = ("id", "object", "created", "model")
 class ChunkDecoder(JsonEvents):
     """The decoder of a stream of chunks. Guarantees contract §3's rules of SSE for what it hands on."""
 
-    def __init__(self, model: str, choices: int) -> None:
-        super().__init__(model)
+    def __init__(self, model: str, choices: int, decode: Decode | None = None) -> None:
+        super().__init__(model, decode)
         self.holding = False
         self._choices = choices
         self._head: Json | None = None

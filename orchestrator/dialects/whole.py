@@ -2,41 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
 from orchestrator.dialects.messages import call_of, detail_of
-from orchestrator.types import Chunk, Failure, Finish, Json, Piece, Reply, Usage
-
-
-class WholeDecoder:
-    """The decoder of a whole body that came where a stream was asked for: it becomes one, so that nothing is lost."""
-
-    def __init__(self, decode: Callable[[bytes], Reply | Failure], model: str) -> None:
-        self.opened = False
-        self.holding = False
-        self.model = model
-        self.deltas = 0
-        self.used: Usage | None = None
-        self._decode = decode
-        self._body = bytearray()
-
-    def feed(self, data: bytes) -> list[Piece]:
-        """See `StreamDecoder.feed`."""
-        self._body += data
-        return []
-
-    def close(self) -> list[Piece]:
-        """See `StreamDecoder.close`."""
-        reply = self._decode(bytes(self._body))
-        if isinstance(reply, Failure):
-            return [reply]
-        self.opened, self.model = True, reply.model
-        chunks, last = as_chunks(reply.body)
-        self.deltas = len(chunks)
-        return [*map(Chunk, chunks), Finish(last, reply.model, reply.usage, reply.body.get("usage"))]
+from orchestrator.types import Json
 
 
 def as_chunks(body: Json) -> tuple[list[bytes], Json]:

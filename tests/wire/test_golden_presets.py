@@ -99,7 +99,7 @@ def written(row: Any) -> bytes:
 
 
 def decoded(data: bytes, cuts: tuple[int, ...]) -> list[Piece]:
-    decoder = OpenAI().decoder(Request({}), "m", "text/event-stream")
+    decoder = OpenAI().decoder(Request({}), "m")
     assert isinstance(decoder, ChunkDecoder)
     pieces: list[Piece] = []
     for start, end in zip((0, *cuts), (*cuts, len(data)), strict=True):

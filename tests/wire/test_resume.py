@@ -155,7 +155,7 @@ def test_whatever_the_split_each_character_comes_once(sent: str, more: str, size
     data = b"".join(b"data: " + chunk({"content": piece}) + b"\n\n" for piece in pieces)
     data += b"data: " + chunk({}, finish_reason="stop") + b"\n\ndata: [DONE]\n\n"
     head = {**HEAD, "id": "first", "model": "before"}
-    found = Resumed(OpenAI().decoder(Request({}), "m", ""), Sent(sent, head), continues=False).feed(data)
+    found = Resumed(OpenAI().decoder(Request({}), "m"), Sent(sent, head), continues=False).feed(data)
     said = [orjson.loads(piece.data) for piece in found if isinstance(piece, Chunk)]
     last = found[-1]
     if not answer.startswith(sent):

@@ -348,7 +348,7 @@ def test_a_stream_however_it_is_split(sizes: list[int]) -> None:
     """The same as the whole answer."""
     for event in STREAM[2:]:
         EVENTS.validate_python(event)
-    data, decoder, pieces = wire(STREAM), DIALECT.decoder(Request({}), "m", ""), list[Piece]()
+    data, decoder, pieces = wire(STREAM), DIALECT.decoder(Request({}), "m"), list[Piece]()
     for size in [*sizes, len(data)]:
         part, data = data[:size], data[size:]
         pieces += decoder.feed(part)
@@ -372,7 +372,7 @@ def test_events_without_a_place_travel_as_they_came() -> None:
     cited = {"type": "citations_delta", "citation": {"type": "char_location", "cited_text": "x", "document_index": 0,
              "document_title": None, "start_char_index": 0, "end_char_index": 1, "file_id": None}}  # fmt: skip
     text = block(0, {"type": "text", "text": "a"}, cited)
-    found = said(DIALECT.decoder(Request({}), "m", "").feed(wire([START, *text, *SEARCH, *END])))
+    found = said(DIALECT.decoder(Request({}), "m").feed(wire([START, *text, *SEARCH, *END])))
     assert ("a", [text[1], *SEARCH]) == (found["content"], found["events"])
 
 
@@ -394,7 +394,7 @@ ENDS: dict[str, tuple[list[dict[str, Any]], FailureKind | None]] = {
 def test_how_a_stream_ends(name: str) -> None:
     """Whole where the reason to stop has come; never otherwise."""
     events, kind = ENDS[name]
-    decoder = DIALECT.decoder(Request({}), "m", "")
+    decoder = DIALECT.decoder(Request({}), "m")
     pieces = decoder.feed(wire(events))
     assert decoder.holding == (name == "no message_stop")
     last = [*pieces, *decoder.close()][-1]
@@ -402,13 +402,25 @@ def test_how_a_stream_ends(name: str) -> None:
     assert isinstance(last, Finish if kind is None else Failure)
 
 
+def test_a_whole_message_in_place_of_a_stream_becomes_one() -> None:
+    """Told by how it begins."""
+    body = {"id": "msg_1", "model": "c", "content": [{"type": "text", "text": "hi"}], "stop_reason": "max_tokens"}
+    decoder = DIALECT.decoder(Request({}), "m")
+    assert [] == decoder.feed(orjson.dumps(body))
+    chunk, last = decoder.close()
+    assert isinstance(chunk, Chunk)
+    assert "hi" == orjson.loads(chunk.data)["choices"][0]["delta"]["content"]
+    assert isinstance(last, Finish)
+    assert "length" == last.last["choices"][0]["finish_reason"]
+
+
 def test_an_event_that_is_no_json() -> None:
     """A failure before the reason to stop has come; after it, nothing that counts."""
     garbage = b"data: {not json\n\n"
-    early = DIALECT.decoder(Request({}), "m", "").feed(wire([START]) + garbage)[-1]
+    early = DIALECT.decoder(Request({}), "m").feed(wire([START]) + garbage)[-1]
     assert isinstance(early, Failure)
     assert FailureKind.BAD_EVENT is early.kind
-    late = DIALECT.decoder(Request({}), "m", "").feed(wire([START, END[0]]) + garbage + wire([END[1]]))[-1]
+    late = DIALECT.decoder(Request({}), "m").feed(wire([START, END[0]]) + garbage + wire([END[1]]))[-1]
     assert isinstance(late, Finish)
 
 
@@ -431,6 +443,6 @@ def test_what_a_stream_has_used_before_its_end() -> None:
     """The input that its first event says, with what was read from a cache and written to one, and for how long."""
     usage = {**USAGE, "cache_creation_input_tokens": 9, "cache_creation": {"ephemeral_1h_input_tokens": 4}}
     start = {**START, "message": {**START["message"], "usage": usage}}
-    decoders = [DIALECT.decoder(Request({}), "m", "text/event-stream") for _ in range(2)]
+    decoders = [DIALECT.decoder(Request({}), "m") for _ in range(2)]
     decoders[1].feed(wire([start]))
     assert [None, Usage(22, 5, 3, 0, None, 9, 4)] == [decoder.used for decoder in decoders]

@@ -25,7 +25,7 @@ def test_a_refusal_is_taken_for_what_it_is(row: Any) -> None:
     """By status, code, type and message; as a status, within a 200, or within a stream."""
     dialect, content, request = DIALECTS[row["dialect"]], orjson.dumps(row["body"]), Request({})
     if row.get("stream"):
-        (failure,) = dialect.decoder(request, "m", "text/event-stream").feed(b"data: " + content + b"\n\n")
+        (failure,) = dialect.decoder(request, "m").feed(b"data: " + content + b"\n\n")
     else:
         failure = dialect.decode(request, "m", row["status"], row.get("headers", {}), content)  # type: ignore[assignment]
     assert isinstance(failure, Failure)

@@ -391,7 +391,7 @@ ODD_EVENTS = {
 def test_events_that_are_not_quite_json(name: str) -> None:
     """Their text is not lost, and what is handed on is JSON."""
     data, expected = ODD_EVENTS[name]
-    decoder = DIALECT.decoder(ASKED, "m", "text/event-stream")
+    decoder = DIALECT.decoder(ASKED, "m")
     pieces = decoder.feed(data)
     if b"[DONE]" not in data:
         pieces += decoder.feed(event(b"[DONE]"))
@@ -414,22 +414,57 @@ def test_rubbish_after_the_end_says_nothing() -> None:
     assert isinstance(decode(chunk({"content": "a"}, "stop"), b"{nope")[-1], Finish)
 
 
-def test_a_whole_body_in_place_of_a_stream_becomes_one() -> None:
-    """Some servers ignore `stream`."""
+@pytest.mark.parametrize("before", [b"", b"\n\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n "])
+def test_a_whole_body_in_place_of_a_stream_becomes_one(before: bytes) -> None:
+    """Some servers ignore `stream`; what they call it is not to be relied upon, how it begins is."""
     body = {"id": "x", "model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}]}
-    decoder = DIALECT.decoder(ASKED, "m", "application/json; charset=utf-8")
-    assert decoder.feed(json.dumps(body).encode()) == []
+    decoder = DIALECT.decoder(ASKED, "m")
+    assert [] == [piece for byte in before + json.dumps(body).encode() for piece in decoder.feed(bytes([byte]))]
     pieces = decoder.close()
-    assert deltas(pieces) == [{"role": "assistant", "content": "hi"}]
-    assert finish(pieces).last["choices"][0]["finish_reason"] == "stop"
-    broken = DIALECT.decoder(ASKED, "m", "application/json")
-    assert isinstance(broken.close()[0], Failure)
+    assert [{"role": "assistant", "content": "hi"}] == deltas(pieces)
+    assert "stop" == finish(pieces).last["choices"][0]["finish_reason"]
+    assert ([], []) == (decoder.feed(b"{}"), decoder.close())
+
+
+@pytest.mark.parametrize("before", [b"", b"\n\n", b"\xef\xbb\xbf", b": hello\n\n", b"event: x\n"])
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_stream_is_one_however_it_begins(before: bytes, size: int) -> None:
+    """Comments, blank lines and names of events come before the first."""
+    decoder, data = DIALECT.decoder(ASKED, "m"), before + event(chunk({"content": "a"}, "stop"))
+    pieces = [piece for i in range(0, len(data), size) for piece in decoder.feed(data[i : i + size])]
+    assert [{"role": "assistant", "content": "a"}] == deltas(pieces)
+    assert isinstance(decoder.close()[-1], Finish)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"error": {"message": "slow", "code": 429}}', FailureKind.RATE_LIMITED),
+        (b'{"choices": [', FailureKind.BAD_ANSWER),
+        (b"<html>", FailureKind.BAD_ANSWER),
+        (b" ", FailureKind.BAD_ANSWER),
+    ],
+)
+def test_a_body_in_place_of_a_stream_that_is_no_answer(body: bytes, kind: FailureKind) -> None:
+    """It is the failure that it says."""
+    decoder = DIALECT.decoder(ASKED, "m")
+    assert [] == decoder.feed(body)
+    assert kind is failure(decoder.close()).kind
+
+
+def test_a_body_in_place_of_a_stream_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an event has."""
+    monkeypatch.setattr("orchestrator.dialects.events.MAX_EVENT_BYTES", 9)
+    decoder = DIALECT.decoder(ASKED, "m")
+    assert [] == decoder.feed(b'{"a": "12')
+    assert FailureKind.BAD_ANSWER is failure(decoder.feed(b"3")).kind
+    assert [] == decoder.feed(b"4")
 
 
 @pytest.mark.parametrize("none", ["", 0, [], {}])
 def test_a_reason_that_is_no_word_ends_nothing(none: Any) -> None:
     """SGLang's and Ollama's empty text in every chunk: the next one may be long in coming."""
-    decoder = DIALECT.decoder(ASKED, "m", "text/event-stream")
+    decoder = DIALECT.decoder(ASKED, "m")
     (piece,) = decoder.feed(event(chunk({"role": "assistant", "content": "a"}, none)))
     assert isinstance(piece, Chunk)
     assert (False, None) == (decoder.holding, json.loads(piece.data)["choices"][0]["finish_reason"])
@@ -553,7 +588,7 @@ CHUNKS = st.lists(
 @given(CHUNKS, st.booleans())
 def test_whatever_an_upstream_streams_is_chunks_and_one_end(chunks: list[Any], done: bool) -> None:
     """No shape of JSON raises; all that is handed on is an object with a list of choices and a text for its model."""
-    decoder = OpenAI().decoder(ASKED, "m", "text/event-stream")
+    decoder = OpenAI().decoder(ASKED, "m")
     data = b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks) + (
         b"data: [DONE]\n\n" if done else b""
     )
