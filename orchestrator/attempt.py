@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from orchestrator.config.settings import Provider
 from orchestrator.dialects import StreamDecoder
@@ -16,6 +17,8 @@ from orchestrator.types import Chunk, Failure, FailureKind, Finish, Opened, Piec
 
 HOLD_S = 0.25
 """How long a finish chunk is held back for the usage to come (contract §3)."""
+SHORTEST_KEY = 6
+"""What is shorter is none, but a word that stands where none is needed: `none`, `x`."""
 _SLOW = frozenset({FailureKind.CANCELLED, FailureKind.SILENT, FailureKind.DEADLINE})
 """Ends that say of a call's latency that it is longer."""
 
@@ -98,6 +101,16 @@ class Attempt:
         """Since the call began."""
         return self._start_s + self.elapsed_s()
 
+    def without_key(self, failure: Failure) -> Failure:
+        """A failure whose words do not repeat the key that its provider was asked with. (What looks like a key is masked
+        where a failure is made; not every key does.)"""
+        key = self._permit.account.upstream.key or ""
+        if len(key) < SHORTEST_KEY or key not in repr(failure):
+            return failure
+        body = failure.body and {name: _without(key, value) for name, value in failure.body.items()}
+        message, code, param = (_without(key, said) for said in (failure.message, failure.code, failure.param))
+        return replace(failure, message=message, code=code, param=param, body=body)
+
     def end(self, outcome: Reply | Finish | Failure) -> tuple[Try, ...]:
         """Gives the permit back, unless that has been done, and returns all tries of the call."""
         if not self._permit.released:
@@ -109,6 +122,10 @@ class Attempt:
                 self._latencies.record(self._model, seconds, stream=self._stream, cut_off=failure is not None)
             self._gate.release(self._permit, failure, seconds=seconds, usage=outcome.usage)
         return tuple(self._tries)
+
+
+def _without(key: str, said: Any) -> Any:
+    return str(said).replace(key, "***") if key in str(said) else said
 
 
 class EndpointStream:
@@ -183,6 +200,8 @@ class EndpointStream:
     async def _end(self, last: Finish | Failure) -> Finish | Failure:
         if not self._attempt.ended:
             self._tell()
+        if isinstance(last, Failure):
+            last = self._attempt.without_key(last)
         tries = self._attempt.end(last)
         if isinstance(last, Finish):
             self._response.recycle(self._body)

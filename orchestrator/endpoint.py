@@ -241,6 +241,8 @@ class Endpoint:
             raise
         if isinstance(outcome, EndpointStream):
             return outcome
+        if isinstance(outcome, Failure):
+            outcome = attempt.without_key(outcome)
         attempt.end(outcome)
         return (
             Reply(outcome.body, outcome.model, outcome.usage, tuple(tries)) if isinstance(outcome, Reply) else outcome

@@ -30,6 +30,8 @@ class Attempt:
     gone: bool = False
     head: str = ""
     """Its request line and headers, in lower case."""
+    key: str = ""
+    """What it bears, as it was written."""
     sent_bytes: int = 0
     """Of a flood: what has been taken from it."""
 
@@ -74,11 +76,14 @@ class Upstream:
             writer.transport.abort()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        written = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        head = written.lower()
+        at = head.find("authorization: bearer ")
+        key = written[at + 22 :].split("\r\n")[0] if at >= 0 else ""
         length = next((int(line[15:]) for line in head.split("\r\n") if line.startswith("content-length:")), 0)
         body = json.loads(await reader.readexactly(length) or b"{}")
         model = str(body.get("model"))
-        attempt = Attempt(model, time.monotonic(), body, head=head)
+        attempt = Attempt(model, time.monotonic(), body, head=head, key=key)
         self.log.append(attempt)
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
@@ -117,6 +122,8 @@ class Upstream:
                 return _whole(writer, *ERRORS["unavailable"])
         if name == "wait" and count == 1:
             return _whole(writer, *ERRORS["limited"], f"retry-after: {value}\r\n")
+        if name == "echo":
+            return _echo(attempt, writer, late=bool(value and stream))
         if name in ERRORS:
             return _whole(writer, *ERRORS[name])
         if not stream:
@@ -188,6 +195,18 @@ class Upstream:
             if name != "nodone":
                 _chunk(writer, DONE)
         return _chunk(writer, "")
+
+
+def _echo(attempt: Attempt, writer: asyncio.StreamWriter, *, late: bool) -> bool:
+    """An error that repeats the key that it was asked with in all that it says; late: behind a first token."""
+    key = attempt.key
+    error = {"message": f"no such key: {key}", "type": key, "code": f"bad {key}", "param": key}
+    if not late:
+        return _whole(writer, 400, json.dumps({"error": error}))
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+    for event in (delta(attempt.model, {"content": "alpha"}), {"error": error}):
+        _chunk(writer, f"data: {json.dumps(event)}\n\n")
+    return _chunk(writer, "")
 
 
 ERRORS: dict[str, tuple[int, str]] = {

@@ -101,6 +101,21 @@ async def test_a_fault_before_the_first_token(stack: Stack, upstream: Upstream, 
     assert "sk-abc" not in answer.text
 
 
+@pytest.mark.parametrize(("fault", "stream"), [("echo", False), ("echo", True), ("echo-late", True)])
+async def test_a_key_that_its_provider_repeats_reaches_nobody(
+    upstream: Upstream, serve: Serve, fault: str, stream: bool
+) -> None:
+    """Neither in what an error says, nor in its code or field; nor what is kept of it for administrators."""
+    key = "Quite.An/Unlikely+Key"
+    up = {"base_url": f"http://127.0.0.1:{upstream.port}/v1", "models": [], "api_key": key, "retry": {"attempts": 1}}
+    stack = await serve({"providers": {"up": up}})
+    answer = await stack.chat(f"up/{fault}", stream=stream)
+    assert "no such key: ***" in answer.text
+    assert [key] == [attempt.key for attempt in upstream.attempts(fault)]
+    assert key not in answer.text
+    assert key not in (await stack.http.get("/admin/pools")).text
+
+
 LATE = {"cut": "stream_cut", "stall": "stream_stalled", "badevent": "bad_event", "unfinished": "stream_cut"}
 
 
