@@ -26,6 +26,8 @@ from orchestrator.types import FailureKind
 MAX_BODY_BYTES = 64 * 1024 * 1024
 READ_BYTES = 16 * 1024
 """What is taken at a time: a stream that its caller holds back is held in pieces of this size at every stage."""
+HEADER_BYTES = 64 * 1024
+"""Of one header of an answer: aiohttp's 8 KB are too few for the policies and cookies that proxies add."""
 KERNEL_BYTES = 256 * 1024
 """Receive buffer of a connection upstream: 2.5 MB/s at a round trip of 100 ms."""
 DRAIN_S = 1.0
@@ -99,6 +101,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 timeout=self._timeout,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=2 * READ_BYTES,
+                max_line_size=HEADER_BYTES,
+                max_field_size=HEADER_BYTES,
                 skip_auto_headers=("User-Agent",),
                 headers={"accept-encoding": "gzip, deflate", "user-agent": "orchestrator"},
             )

@@ -164,7 +164,7 @@ class Upstream:
                 await asyncio.sleep(3600)
             writer.close()
             return False
-        return _whole(writer, 200, data.decode())
+        return _whole(writer, 200, data.decode(), f"x-policy: {'p' * 20_000}\r\n" if name == "headed" else "")
 
     async def _stream(self, model: str, name: str, value: str, words: list[str], writer: asyncio.StreamWriter) -> bool:
         for position, word in enumerate(words):

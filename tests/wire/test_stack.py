@@ -141,6 +141,11 @@ async def test_a_forgotten_done_is_forgiven(stack: Stack) -> None:
     assert "[DONE]" == events(answer.text)[-1]
 
 
+async def test_a_long_header_is_taken(stack: Stack) -> None:
+    """Proxies add policies and cookies of any length."""
+    assert 200 == (await stack.chat("up/headed")).status_code
+
+
 async def test_a_server_that_recovers(stack: Stack, upstream: Upstream) -> None:
     """The second try answers."""
     answer = await stack.chat("up/once")
