@@ -44,9 +44,18 @@ def usage_body(usage: Any) -> Json:
     }
 
 
+MOST_TOKENS = 1_000_000_000
+"""What one call may be believed to have used. Beyond it a provider has said nonsense, and sums would leave 64 bits."""
+
+
 def count(value: Any) -> int:
-    """A count of tokens; 0 for what is none."""
-    return value if isinstance(value, int) and value > 0 else 0
+    """A count of tokens; 0 for what is none. Some write it as a text, as protobuf's JSON does any number of 64 bits
+    (protobuf.dev/programming-guides/json), or with a decimal point."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and 0 < value <= MOST_TOKENS else 0
 
 
 def detail_of(block: Json, index: int) -> Json:
