@@ -15,11 +15,11 @@ import orjson
 
 from orchestrator.asks import Answer
 from orchestrator.content import joined
-from orchestrator.dialects.messages import STOP
+from orchestrator.dialects.reading import too_deep
 from orchestrator.types import Json
 from orchestrator.wire.chat import chat_request, parse_object, take_head, take_model
 from orchestrator.wire.checks import MESSAGES, Names, check_fields, check_function, check_schema, named, wrong
-from orchestrator.wire.messages_stream import MessageEvents, usage_of_chat
+from orchestrator.wire.messages_stream import MessageEvents, stop_of, usage_of_chat
 from orchestrator.wire.results import result_of
 from orchestrator.wire.shape import Parsed
 
@@ -234,13 +234,14 @@ class MessagesSpeaker(MessageEvents):
         own = body.get("anthropic") if isinstance(body.get("anthropic"), dict) else {}
         assert own is not None
         content = own.get("content") or content_of(choice["message"])
+        called = any(isinstance(block, dict) and block.get("type") == "tool_use" for block in content)
         return {
             "id": message_id(body.get("id")),
             "type": "message",
             "role": "assistant",
             "model": body.get("model"),
             "content": content,
-            "stop_reason": own.get("stop_reason") or STOP.get(choice.get("finish_reason"), "end_turn"),
+            "stop_reason": own.get("stop_reason") or stop_of(choice.get("finish_reason"), called=called),
             "stop_sequence": own.get("stop_sequence"),
             "usage": own.get("usage") or usage_of_chat(body.get("usage")),
             "provider": answer.provider,
@@ -259,8 +260,9 @@ def content_of(message: Json) -> list[Json]:
         elif isinstance(detail, dict) and detail.get("type") == "reasoning.encrypted":
             blocks.append({"type": "redacted_thinking", "data": detail.get("data")})
     thought = message.get("reasoning_content") or message.get("reasoning")
-    if not blocks and isinstance(thought, str) and thought:
-        blocks.append({"type": "thinking", "thinking": thought, "signature": ""})
+    if isinstance(thought, str) and thought and not any(block["type"] == "thinking" for block in blocks):
+        # OpenAI's models by way of OpenRouter: a summary for people, and beside it the thoughts for the model alone.
+        blocks.insert(0, {"type": "thinking", "thinking": thought, "signature": ""})
     text = message.get("content") or message.get("refusal")
     if isinstance(text, list):
         text = joined(text)
@@ -277,11 +279,12 @@ def content_of(message: Json) -> list[Json]:
 
 def arguments_of(text: Any) -> Json:
     """The arguments of a call as an object. What a model wrote that is none is kept under `_raw`."""
+    text = text or "{}"
     try:
-        value = orjson.loads(text or "{}")
+        value = orjson.loads(text)
     except (orjson.JSONDecodeError, TypeError):
-        value = None
-    return value if isinstance(value, dict) else {"_raw": text}
+        return {"_raw": text}
+    return value if isinstance(value, dict) and not too_deep(text.encode(), value) else {"_raw": text}
 
 
 def message_id(identity: Any) -> str:

@@ -27,6 +27,14 @@ def usage_of_chat(usage: Any) -> Json:
     }
 
 
+def stop_of(reason: Any, *, called: bool) -> str:
+    """A finish_reason as a stop_reason. Where there are calls, that is what it stopped for, whatever it says: Gemini and
+    Ollama call it `stop`, as OpenAI does where a function was asked for by name (github.com/ollama/ollama, pull request 7963;
+    github.com/microsoft/autogen, issue 4878). Anthropic's clients look here for whether to call."""
+    known = STOP.get(reason, "end_turn") if isinstance(reason, str) else "end_turn"
+    return "tool_use" if called and known == "end_turn" else known
+
+
 class MessageEvents:
     """The streamed half of a `Speaker`."""
 
@@ -62,7 +70,7 @@ class MessageEvents:
         parts += self._close()
         own = last.get("anthropic") if isinstance(last.get("anthropic"), dict) else {}
         assert own is not None
-        reason = own.get("stop_reason") or STOP.get(last["choices"][0].get("finish_reason"), "end_turn")
+        reason = own.get("stop_reason") or stop_of(last["choices"][0].get("finish_reason"), called=bool(self._tools))
         delta = {"stop_reason": reason, "stop_sequence": own.get("stop_sequence")}
         said = {"type": "message_delta", "delta": delta, "usage": own.get("usage") or usage_of_chat(usage)}
         said |= {"provider": answer.provider, "orchestrator": answer.report}
