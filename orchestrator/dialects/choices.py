@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import orjson
 
@@ -122,6 +123,12 @@ def as_text(made: Json) -> bool:
     return True
 
 
-def call_id(answer: object, choice: int, call: int) -> str:
+def answer_id(given: object) -> str:
+    """The identity of an answer: a new one where it came without (Gemini has said null): those of calls, which are made of
+    it, have to differ from those of other answers in the same conversation."""
+    return given if isinstance(given, str) and given else f"chatcmpl-{uuid4().hex}"
+
+
+def call_id(answer: str, choice: int, call: int) -> str:
     """An identity for a tool call that came without one: the result of the call has to name it."""
     return f"call_{answer}_{choice}_{call}"

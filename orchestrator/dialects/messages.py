@@ -49,13 +49,19 @@ MOST_TOKENS = 1_000_000_000
 
 
 def count(value: Any) -> int:
-    """A count of tokens; 0 for what is none. Some write it as a text, as protobuf's JSON does any number of 64 bits
-    (protobuf.dev/programming-guides/json), or with a decimal point."""
+    """A count of tokens; 0 for what is none."""
+    number = whole_number(value)
+    return number if 0 < number <= MOST_TOKENS else 0
+
+
+def whole_number(value: Any) -> int:
+    """A whole number; 0 for what is none. Some write it as a text, as protobuf's JSON does any number of 64 bits
+    (protobuf.dev/programming-guides/json), or with decimals."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and 0 < value <= MOST_TOKENS else 0
+        return int(value)
+    if isinstance(value, float):
+        return int(value) if abs(value) < 2**53 else 0
+    return value if isinstance(value, int) else 0
 
 
 def detail_of(block: Json, index: int) -> Json:

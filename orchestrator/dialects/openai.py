@@ -12,7 +12,7 @@ import orjson
 
 from orchestrator.config.settings import ModelOptions, Quirks
 from orchestrator.dialects.base import PLAIN, HttpCall
-from orchestrator.dialects.choices import as_text, broken, call_id, complete, finish_of, flatten
+from orchestrator.dialects.choices import answer_id, as_text, broken, call_id, complete, finish_of, flatten
 from orchestrator.dialects.failures import answer_of
 from orchestrator.dialects.openai_stream import ChunkDecoder
 from orchestrator.dialects.usage import usage_of
@@ -57,7 +57,7 @@ class OpenAI:
         for position, choice in enumerate(choices):
             if (failure := broken(choice)) is not None:
                 return failure
-            _tidy(choice, body.get("id"), position)
+            _tidy(choice, body, position)
         return Reply(body, _text(body.get("model")) or model, usage_of(body.get("usage")))
 
     def decoder(self, request: Request, model: str) -> ChunkDecoder:
@@ -88,7 +88,7 @@ def _embeddings(body: Json, model: str) -> Reply | Failure:
     return Reply(body, _text(body.get("model")) or model, usage_of(body.get("usage")))
 
 
-def _tidy(choice: Json, answer: object, position: int) -> None:
+def _tidy(choice: Json, body: Json, position: int) -> None:
     """Puts one choice in order, in place: the body was made here, of the bytes that came."""
     message = choice["message"]
     if "finish_reason" in choice:
@@ -97,7 +97,9 @@ def _tidy(choice: Json, answer: object, position: int) -> None:
     calls = message.get("tool_calls")
     for index, call in enumerate(calls if isinstance(calls, list) else ()):
         if isinstance(call, dict):
-            call["id"] = call.get("id") or call_id(answer, position, index)
+            if not call.get("id"):
+                body["id"] = answer_id(body.get("id"))
+                call["id"] = call_id(body["id"], position, index)
             if isinstance(made := call.get("function"), dict):
                 as_text(made)
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import orjson
 
-from orchestrator.dialects.choices import as_text, broken, call_id, finish_of, flatten
+from orchestrator.dialects.choices import answer_id, as_text, broken, call_id, finish_of, flatten
 from orchestrator.dialects.events import Decode, JsonEvents
 from orchestrator.dialects.failures import of_error
+from orchestrator.dialects.messages import whole_number
 from orchestrator.dialects.usage import usage_of
 from orchestrator.types import Chunk, Finish, Json, Piece
 
@@ -96,9 +97,9 @@ class ChunkDecoder(JsonEvents):
         """Gives a chunk the head of the first one. Says whether that changed anything."""
         if self._head is None:
             self._head = {
-                "id": chunk.get("id") or "chatcmpl-0",
+                "id": answer_id(chunk.get("id")),
                 "object": "chat.completion.chunk",
-                "created": chunk.get("created") or 0,
+                "created": whole_number(chunk.get("created")),
                 "model": _text(chunk.get("model")) or self.model,
             }
             self.model = self._head["model"]
@@ -218,7 +219,7 @@ def _without(holder: Json, name: str) -> bool:
 class ToolCalls:
     """The tool calls of one choice, as its deltas begin and lengthen them."""
 
-    def __init__(self, answer: object, choice: int) -> None:
+    def __init__(self, answer: str, choice: int) -> None:
         self._answer = answer
         self._choice = choice
         self._begun: dict[int, str | None] = {}

@@ -215,6 +215,30 @@ def test_the_head_of_the_first_chunk_is_that_of_all_and_the_role_comes_once() ->
     assert {json.loads(p.data)["id"] for p in pieces if isinstance(p, Chunk)} == {"c1"}
 
 
+@pytest.mark.parametrize("identity", [None, "", 7])
+def test_calls_of_answers_without_identities_have_their_own(identity: Any) -> None:
+    """Gemini has said null, and nothing for a call: two answers of one conversation may not name theirs alike."""
+    call = {"id": "", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    body = {"id": identity, "choices": [{"index": 0, "message": {"tool_calls": [call]}, "finish_reason": "stop"}]}
+    streamed = chunk({"tool_calls": [{**call, "index": 0}]}, id=identity)
+    found = set[str]()
+    for _ in range(2):
+        reply = DIALECT.decode(ASKED, "m", 200, {}, json.dumps(body).encode())
+        assert isinstance(reply, Reply)
+        found.add(reply.body["choices"][0]["message"]["tool_calls"][0]["id"])
+        (delta,) = deltas(decode(streamed, b"[DONE]"))
+        found.add(delta["tool_calls"][0]["id"])
+    assert 4 == len(found)
+
+
+@pytest.mark.parametrize(("created", "expected"), [(5.75, 5), ("5", 5), (None, 0), (1e300, 0), ([], 0)])
+def test_a_streams_time_is_a_whole_number(created: Any, expected: int) -> None:
+    """Clients in typed languages take nothing else."""
+    (piece, _) = decode({**chunk({"content": "a"}, "stop"), "created": created})
+    assert isinstance(piece, Chunk)
+    assert expected == json.loads(piece.data)["created"]
+
+
 def test_done_without_a_reason_gets_one() -> None:
     """The answer is whole; clients insist on a finish_reason."""
     assert finish(decode(chunk({"content": "a"}), b"[DONE]")).last["choices"][0]["finish_reason"] == "stop"

@@ -38,7 +38,7 @@ from orchestrator.types import Usage
         ({"cost_in_usd_ticks": 37_756_000}, Usage(cost_usd=0.0037756)),
         ({"cost": True, "prompt_tokens": "nine", "completion_tokens": -1, "prompt_tokens_details": 3}, Usage()),
         ({"prompt_tokens": "9", "completion_tokens": 2.0, "total_tokens": "11"}, Usage(9, 2)),
-        ({"prompt_tokens": 1.5, "completion_tokens": "-2", "total_tokens": "9" * 30}, Usage()),
+        ({"prompt_tokens": "1.5", "completion_tokens": "-2", "total_tokens": "9" * 30}, Usage()),
         ({"prompt_tokens": 2**63, "completion_tokens": 1e300}, Usage()),
         (None, None),
         ([], None),
