@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from orchestrator.config.settings import Provider
@@ -150,6 +151,8 @@ class EndpointStream:
         self._attempt = attempt
         self._deadline_s = deadline_s
         self._first: list[Piece] = []
+        self._hold_until_s = inf
+        """Until when the finish chunk is held back, once it is."""
         self._ended = False
         self._tell = ended
 
@@ -168,8 +171,12 @@ class EndpointStream:
         pieces, self._first = self._first, []
         while not pieces:
             # `_clock` is read once a chunk, for the deadline.
-            left_s = self._deadline_s - self._clock()
-            idle_s = HOLD_S if self._decoder.holding else self._provider.timeouts.idle_s
+            now_s = self._clock()
+            left_s, idle_s = self._deadline_s - now_s, self._provider.timeouts.idle_s
+            if self._decoder.holding:
+                # Whatever trickles in meanwhile, such as comments: they are waited for no longer.
+                self._hold_until_s = min(self._hold_until_s, now_s + HOLD_S)
+                idle_s = self._hold_until_s - now_s
             try:
                 async with asyncio.timeout(min(left_s, idle_s)):
                     data = await self._next()

@@ -190,8 +190,12 @@ class Upstream:
         if name == "errorlater":
             _chunk(writer, 'data: {"error": {"message": "boom", "code": 503}}\n\n')
         if name not in ("unfinished", "badevent", "errorlater"):
-            for event in ending(model):
+            for event in ending(model)[: 1 if name == "chatty" else None]:
                 _chunk(writer, f"data: {event}\n\n")
+            while name == "chatty":
+                _chunk(writer, ": still here\n\n")
+                await writer.drain()
+                await asyncio.sleep(0.05)
             if name != "nodone":
                 _chunk(writer, DONE)
         return _chunk(writer, "")

@@ -146,6 +146,14 @@ async def test_a_long_header_is_taken(stack: Stack) -> None:
     assert 200 == (await stack.chat("up/headed")).status_code
 
 
+async def test_comments_behind_the_finish_hold_nothing_up(stack: Stack) -> None:
+    """The answer is whole: its usage is waited for no longer, whatever else comes."""
+    began_s = time.monotonic()
+    answer = await stack.chat("up/chatty", stream=True)
+    assert "[DONE]" == events(answer.text)[-1]
+    assert time.monotonic() - began_s < 2
+
+
 async def test_a_server_that_recovers(stack: Stack, upstream: Upstream) -> None:
     """The second try answers."""
     answer = await stack.chat("up/once")
