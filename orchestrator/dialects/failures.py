@@ -90,8 +90,14 @@ def answer_of(status: int, headers: Mapping[str, str], content: bytes) -> Json |
 
 
 def error_within(body: Json) -> Json | None:
-    """The error that an object is which came with a 200, or as an event of a stream; None: it is none."""
-    return _error_object(body) if body.get("error") or body.get("object") == "error" else None
+    """The error that an object is which came with a 200, or as an event of a stream; None: it is none.
+
+    One that is not called so has a `detail` (FastAPI's), or a code and a message (Qwen's), in place of any choice.
+    """
+    if body.get("error") or body.get("object") == "error":
+        return _error_object(body)
+    told = body.get("detail") or (body.get("code") and isinstance(body.get("message"), str))
+    return _error_object(body) if told and "choices" not in body else None
 
 
 def of_error(status: int, error: Json, wait_s: float | None = None) -> Failure:
@@ -200,6 +206,8 @@ def _error_object(body: object) -> Json:
     if error:
         return {**body, "message": error if isinstance(error, str) else str(error)}
     said = body.get("detail") if body.get("message") is None else body["message"]
+    if isinstance(said, dict) and isinstance(inner := said.get("error"), str | dict):
+        return _error_object({"error": inner})
     if said is None:
         return {}
     # Mistral's may be the list of what FastAPI found wrong, or an object with it.

@@ -433,6 +433,31 @@ def test_an_event_that_cannot_be_read_or_sent_on_fails_the_stream(odd: bytes) ->
     assert FailureKind.BAD_EVENT is failure(decode(chunk({"content": "a"}), odd)).kind
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ({"detail": "boom"}, "boom"),
+        ({"detail": {"error": {"message": "boom", "code": 503}}}, "boom"),
+        ({"detail": {"error": "boom"}}, "HTTP 500: boom"),
+        ({"code": "InternalError", "message": "boom", "request_id": "r"}, "boom"),
+    ],
+)
+def test_an_error_that_is_not_called_one_is_no_clean_end(error: Any, said: str) -> None:
+    """Nor is [DONE] behind it."""
+    last = failure(decode(chunk({"content": "a"}), error, b"[DONE]"))
+    assert FailureKind.SERVER_ERROR is last.kind
+    assert said in last.message
+    whole = DIALECT.decode(ASKED, "m", 200, {}, json.dumps(error).encode())
+    assert isinstance(whole, Failure)
+    assert said in whole.message
+
+
+def test_what_stands_beside_choices_is_no_error() -> None:
+    """Nor is a code alone, or a message alone."""
+    odd = ({"message": "queued"}, {"code": 0, "message": "ok"}, {"code": "x"}, chunk({"content": "b"}, detail="d"))
+    assert isinstance(decode(chunk({"content": "a"}), *odd, b"[DONE]")[-1], Finish)
+
+
 def test_rubbish_after_the_end_says_nothing() -> None:
     """The answer was whole before it."""
     assert isinstance(decode(chunk({"content": "a"}, "stop"), b"{nope")[-1], Finish)
