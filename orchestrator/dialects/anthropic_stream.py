@@ -125,7 +125,7 @@ class EventDecoder(JsonEvents):
             case "text":
                 return None
             case "thinking":
-                text, signature = (block.get("thinking") or "") + block["said"], block.get("signature")
+                text, signature = str(block.get("thinking") or "") + block["said"], block.get("signature")
                 detail = {"type": "reasoning.text", "text": text, "signature": signature, "index": index}
                 return self._chunk({"reasoning_details": [detail]})
             case "redacted_thinking":

@@ -62,8 +62,10 @@ class Merging:
         usage = {} if finish.usage_body is None else {"usage": finish.usage_body}
         choices = [self._choices[index] for index in sorted(self._choices)]
         for choice in choices:
-            for call in choice["message"].get("tool_calls") or ():
-                call.pop("index", None)
+            calls = choice["message"].get("tool_calls")
+            for call in calls if isinstance(calls, list) else ():
+                if isinstance(call, dict):
+                    call.pop("index", None)
         return {**head, "object": "chat.completion", "choices": choices, **usage}
 
     def _reduce(self) -> None:

@@ -60,7 +60,8 @@ def _of_blocks(blocks: list[Json]) -> Iterator[tuple[Json, Json]]:
         match block.get("type"):
             case "text":
                 yield {}, {"content": block.get("text") or ""}
-                for citation in block.get("citations") or ():
+                citations = block.get("citations")
+                for citation in citations if isinstance(citations, list) else ():
                     yield _event(index, "delta", delta={"type": "citations_delta", "citation": citation}), {}
             case "thinking":
                 yield {}, {"reasoning_content": block.get("thinking") or ""}

@@ -74,7 +74,7 @@ class CompletionsSpeaker(ChatSpeaker):
         """See `Speaker.whole`."""
         choices = []
         for choice in body["choices"]:
-            text = self._echo + (choice["message"].get("content") or "")
+            text = self._echo + _text(choice["message"])
             choices.append(_choice(choice, text, choice.get("finish_reason")))
         said = {**body, "object": "text_completion", "choices": choices}
         return {**said, "usage": with_cost(body.get("usage"), answer, nulls=self.nulls), **_beside(answer)}
@@ -86,7 +86,7 @@ class CompletionsSpeaker(ChatSpeaker):
             chunk = orjson.loads(data)
             choices = []
             for choice in chunk["choices"]:
-                text, index = choice["delta"].get("content") or "", choice.get("index", 0)
+                text, index = _text(choice["delta"]), choice.get("index", 0)
                 if self._echo and index not in self._echoed:
                     self._echoed.add(index)
                     text = self._echo + text
@@ -107,6 +107,11 @@ class CompletionsSpeaker(ChatSpeaker):
         return data_events([*parts, b"[DONE]"])
 
 
+def _text(said: Json) -> str:
+    text = said.get("content")
+    return text if isinstance(text, str) else ""
+
+
 def _choice(choice: Json, text: str, reason: Any) -> Json:
     return {"index": choice.get("index", 0), "text": text, "logprobs": _logprobs(choice), "finish_reason": reason}
 
@@ -115,16 +120,19 @@ def _logprobs(choice: Json) -> Json | None:
     """Those of a chat completion as those of a text completion."""
     given = choice.get("logprobs")
     rows = given.get("content") if isinstance(given, dict) else None
-    if not isinstance(rows, list):
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return None
     return {
         "tokens": [row.get("token") for row in rows],
         "token_logprobs": [row.get("logprob") for row in rows],
-        "top_logprobs": [
-            {top.get("token"): top.get("logprob") for top in row.get("top_logprobs") or []} for row in rows
-        ],
+        "top_logprobs": [_top(row.get("top_logprobs")) for row in rows],
         "text_offset": [],
     }
+
+
+def _top(given: Any) -> Json:
+    rows = [row for row in given if isinstance(row, dict)] if isinstance(given, list) else []
+    return {row["token"]: row.get("logprob") for row in rows if isinstance(row.get("token"), str)}
 
 
 def _beside(answer: Answer) -> Json:
