@@ -14,10 +14,11 @@ from orchestrator.config.settings import ModelOptions, Quirks
 from orchestrator.dialects.base import PLAIN, HttpCall
 from orchestrator.dialects.choices import answer_id, as_text, broken, call_id, complete, finish_of, flatten
 from orchestrator.dialects.failures import answer_of
+from orchestrator.dialects.merging import Merging
 from orchestrator.dialects.openai_stream import ChunkDecoder
 from orchestrator.dialects.usage import usage_of
 from orchestrator.dialects.whole import as_chunks
-from orchestrator.types import Failure, FailureKind, Json, Reply, Request
+from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Reply, Request
 
 __all__ = ["ChunkDecoder", "OpenAI", "as_chunks"]
 
@@ -46,6 +47,8 @@ class OpenAI:
         self, request: Request, model: str, status: int, headers: Mapping[str, str], content: bytes
     ) -> Reply | Failure:
         """See `Dialect.decode`."""
+        if status == 200 and content[:64].lstrip().startswith((b"data:", b"event:", b":")):
+            return _gathered(request, model, content)
         body = answer_of(status, headers, content)
         if isinstance(body, Failure):
             return body
@@ -62,9 +65,7 @@ class OpenAI:
 
     def decoder(self, request: Request, model: str) -> ChunkDecoder:
         """See `Dialect.decoder`."""
-        choices = request.body.get("n")
-        whole = partial(self.decode, request, model, 200, {})
-        return ChunkDecoder(model, choices if isinstance(choices, int) else 1, whole)
+        return ChunkDecoder(model, _choices(request), partial(self.decode, request, model, 200, {}))
 
     def decode_models(self, content: bytes) -> tuple[str, ...]:
         """See `Dialect.decode_models`."""
@@ -75,6 +76,27 @@ class OpenAI:
             return tuple(row["id"] for row in rows if isinstance(row["id"], str))
         except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError):
             return ()
+
+
+def _gathered(request: Request, model: str, content: bytes) -> Reply | Failure:
+    """What a stream adds up to that came where a whole answer was asked for: some servers do nothing but stream
+    (github.com/sgl-project/mini-sglang, issue 51; github.com/unslothai/unsloth, issue 6570)."""
+    decoder = ChunkDecoder(model, _choices(request))
+    *before, last = [*decoder.feed(content), *decoder.close()]
+    if isinstance(last, Failure):
+        return last
+    assert isinstance(last, Finish)
+    merging = Merging()
+    merging.add([piece.data for piece in before if isinstance(piece, Chunk)])
+    body = merging.body(last)
+    if body is None:
+        return Failure(FailureKind.BAD_ANSWER, "HTTP 200 with a stream that makes no whole answer", status=200)
+    return Reply(body, last.model, last.usage)
+
+
+def _choices(request: Request) -> int:
+    choices = request.body.get("n")
+    return choices if isinstance(choices, int) else 1
 
 
 def _embeddings(body: Json, model: str) -> Reply | Failure:

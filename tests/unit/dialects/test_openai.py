@@ -136,6 +136,37 @@ def test_an_error_in_a_list_is_one_within_a_200_too() -> None:
     assert FailureKind.RATE_LIMITED is outcome.kind
 
 
+def test_a_stream_in_place_of_a_whole_answer_is_added_up() -> None:
+    """Some servers do nothing but stream."""
+    for before in (b"", b"\n: hello\n\n", b"event: chunk\n"):
+        reply = DIALECT.decode(ASKED, "m", 200, {}, before + b"".join(map(event, STREAM)))
+        assert isinstance(reply, Reply)
+        (choice,) = reply.body["choices"]
+        assert ("hello \u00e9\U0001f600", "stop") == (choice["message"]["content"], choice["finish_reason"])
+        assert ("chat.completion", "m", 2) == (
+            reply.body["object"],
+            reply.model,
+            reply.body["usage"]["completion_tokens"],
+        )
+        assert reply.usage is not None
+        assert (1, 2) == reply.usage[:2]
+
+
+@pytest.mark.parametrize(
+    ("events", "kind"),
+    [
+        ((chunk({"content": "a"}),), FailureKind.CUT),
+        (({"error": {"message": "x", "code": 429}},), FailureKind.RATE_LIMITED),
+        ((chunk({"content": "a"}, "stop", anthropic={"event": {}}),), FailureKind.BAD_ANSWER),
+    ],
+)
+def test_a_stream_that_adds_up_to_nothing_whole_is_a_failure(events: tuple[Any, ...], kind: FailureKind) -> None:
+    """It was cut, says an error, or has events of Anthropic's, for which a whole answer has no place."""
+    outcome = DIALECT.decode(ASKED, "m", 200, {}, b"".join(map(event, events)))
+    assert isinstance(outcome, Failure)
+    assert kind is outcome.kind
+
+
 @pytest.mark.parametrize("body", [{"error": "boom"}, {"message": "boom"}, {"detail": "boom"}, {"detail": ["boom"]}])
 def test_other_shapes_of_errors_keep_their_words(body: Any) -> None:
     """What the provider said reaches the caller."""
