@@ -43,7 +43,8 @@ ENV RAY_SERVE_ENABLE_HA_PROXY=1 \
     RAY_SERVE_HAPROXY_METRICS_ENABLED=0 \
     RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=actors.edge:middlewares \
     RAY_worker_niceness=0 \
-    MALLOC_ARENA_MAX=2
+    MALLOC_ARENA_MAX=2 \
+    RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S=600
 
 # No entry point: `ray up` and KubeRay run a shell. By itself, it serves configs/default.yaml to its own network (`--network host`).
 CMD ["orchestrator", "serve"]

@@ -45,8 +45,9 @@ from orchestrator.wire.http import Refused
 NAME = "orchestrator"
 POOLS_UP_S = 20.0
 """How long a new coordinator waits for its pools before it begins to serve without those that do not come up."""
-DRAIN_S = 120.0
-"""As long as HAProxy lets streams run on after it was reloaded (RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S)."""
+DRAIN_S = 600.0
+"""How long a coordinator that is to go may take for what it has in flight: as long as HAProxy leaves it its connections
+(RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S), and as a call may take."""
 RELOAD_UP_S = 5.0
 """The same for pools that a changed configuration brings."""
 FLUSH_S = 2.0
@@ -249,7 +250,7 @@ def _turns(messages: Sequence[Any] | str) -> Sequence[Any]:
 def build(args: dict[str, Any]) -> Any:
     """The Serve application. `args`: `config` (a path that every node can read), `replicas` (so many coordinators, default 1,
     or bounds of autoscaling: `actors.scaling`), `cpus` (of a node's, that a coordinator takes; default 0.01), `drain_s`
-    (default 120: how long a replica that is replaced or taken away may go on with what it has in flight), `keyless` (who may
+    (default 600: how long a replica that is replaced or taken away may go on with what it has in flight), `keyless` (who may
     use it while the configuration has no keys: `here`, this machine alone, `nobody`, `anybody`; default: where it has keys
     now, `nobody`, so that a reload that loses them opens it to nobody, else `anybody`)."""
     known = ("config", "replicas", "cpus", "drain_s", "keyless")

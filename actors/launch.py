@@ -51,6 +51,10 @@ EVERYWHERE = {
     # glibc gives threads arenas of their own, and what one allocates and another frees stays: a coordinator grew by 55
     # bytes a request over 115,000 requests, by 1 byte with two arenas.
     "MALLOC_ARENA_MAX": "2",
+    # Whenever coordinators come or go HAProxy is started anew, on every node, and the one before ends what it still carries
+    # after so many seconds. With Ray's 120, of ten streams of 170 s the five on another coordinator were cut 125 s after one
+    # had been killed; with 600 none was. As long as a call may take (`timeouts.total_s`).
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "600",
 }
 """The environment in which Ray starts on every node of any cluster; and RAY_SERVE_HAPROXY_NBTHREAD, its number of cores.
 Measured: 5.0 ms of CPU a request without, 0.39 ms with. HAProxy needs Linux; elsewhere Serve's own proxy serves.

@@ -25,12 +25,13 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from actors.launch import EVERYWHERE
 from actors.pool import LABEL
 from orchestrator.config.load import load_mapping
+from orchestrator.config.settings import Timeouts
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, at import
     from ray.serve.schema import ServeDeploySchema
 
-    from actors.app import NAME, build
+    from actors.app import DRAIN_S, NAME, build
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = (ROOT / "cluster.yaml").read_text()
@@ -69,6 +70,12 @@ def containers() -> list[dict[str, Any]]:
         (container,) = group["template"]["spec"]["containers"]
         found.append(container)
     return found
+
+
+def test_a_call_may_take_as_long_as_it_may_while_coordinators_come_and_go() -> None:
+    """HAProxy and the coordinator let it run on for as long as its provider is given."""
+    longest_s = Timeouts().total_s
+    assert longest_s == DRAIN_S == float(EVERYWHERE["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"])
 
 
 def test_the_flags_are_the_same_everywhere() -> None:
