@@ -65,7 +65,8 @@ class AnswersActor:
             changed = self._changed.setdefault(key, asyncio.Event())
             with suppress(TimeoutError):
                 # A claim may become void without anybody's doing.
-                await asyncio.wait_for(changed.wait(), min(left_s, BEAT_S))
+                async with asyncio.timeout(min(left_s, BEAT_S)):
+                    await changed.wait()
             if owner not in self._waiting:
                 return looked  # it has left meanwhile: a claim would be nobody's
             looked = self._answers.look(key, owner, ttl_s, time.monotonic())

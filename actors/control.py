@@ -163,7 +163,8 @@ class Control:
             if self._tally.asked(coordinator) < self._looked_s:
                 return None  # it is wanted to bring its counters
             try:
-                await asyncio.wait_for(self._changed.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await self._changed.wait()
             except TimeoutError:
                 return None
         if self._live.snapshot is None or self._live.snapshot.version == version:

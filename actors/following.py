@@ -59,7 +59,8 @@ class Following:
     async def start(self) -> None:
         """Takes the first snapshot over. Raises ConfigError if neither the control actor nor the file has one."""
         try:
-            first = await asyncio.wait_for(self._first(), ASK_S)
+            async with asyncio.timeout(ASK_S):
+                first = await self._first()
         except (RayError, TimeoutError) as error:
             _log.warning("the control actor does not answer (%s): the file is read here", type(error).__name__)
             first = None
@@ -90,8 +91,10 @@ class Following:
             try:
                 control = await self._reached()
                 assert self.snapshot is not None
-                await asyncio.wait_for(self._bring(control), ASK_S)
-                found = await asyncio.wait_for(control.next.remote(self._name, self.snapshot.version), POLL_S + ASK_S)
+                async with asyncio.timeout(ASK_S):
+                    await self._bring(control)
+                async with asyncio.timeout(POLL_S + ASK_S):
+                    found = await control.next.remote(self._name, self.snapshot.version)
                 if found == "unknown":
                     await control.restore.remote(self.snapshot)
                 elif found == "drain":
@@ -121,7 +124,8 @@ class Following:
     async def reload(self) -> Reloaded:
         """Has the file read now, and takes over what it says. Raises RayError and TimeoutError."""
         control = await self._reached()
-        reloaded: Reloaded = await asyncio.wait_for(control.reload.remote(), ASK_S)
+        async with asyncio.timeout(ASK_S):
+            reloaded: Reloaded = await control.reload.remote()
         async with asyncio.timeout(ASK_S), self._applied:
             await self._applied.wait_for(
                 lambda: self.snapshot is not None and self.snapshot.version >= reloaded.version
@@ -131,7 +135,8 @@ class Following:
     async def counters(self) -> Counters:
         """What all coordinators have counted, as it is now. Raises RayError and TimeoutError."""
         control = await self._reached()
-        counters: Counters = await asyncio.wait_for(control.counters.remote(), FRESH_S + ASK_S)
+        async with asyncio.timeout(FRESH_S + ASK_S):
+            counters: Counters = await control.counters.remote()
         return counters
 
     async def take(self, take: Take) -> Grant | None:
@@ -149,7 +154,8 @@ class Following:
     async def _exchange(self, control: Any) -> None:
         takes, self._takes = self._takes, []
         try:
-            grants = await asyncio.wait_for(control.permits.remote([take for take, _ in takes]), PERMITS_S)
+            async with asyncio.timeout(PERMITS_S):
+                grants = await control.permits.remote([take for take, _ in takes])
         except Exception as error:
             if not isinstance(error, RayError | TimeoutError):
                 _log.exception("permits could not be asked for")
@@ -164,5 +170,6 @@ class Following:
     async def status(self) -> Json:
         """What the control actor says of itself. Raises RayError and TimeoutError."""
         control = await self._reached()
-        status: Json = await asyncio.wait_for(control.status.remote(), ASK_S)
+        async with asyncio.timeout(ASK_S):
+            status: Json = await control.status.remote()
         return status

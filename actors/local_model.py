@@ -127,7 +127,8 @@ class RayHost:
             return
         try:
             if self._placed:
-                await asyncio.wait_for(self._actor.stop.remote(), STOP_S)
+                async with asyncio.timeout(STOP_S):
+                    await self._actor.stop.remote()
         except (RayError, TimeoutError) as error:
             _log.warning("%s could not be asked to stop: %s", self._name, type(error).__name__)
         await asyncio.to_thread(ray.kill, self._actor, no_restart=True)

@@ -74,7 +74,8 @@ class RayPools:
             self._wanted.pop(name, None)
             if link.up.is_set():
                 try:
-                    await asyncio.wait_for(link.handle.retire.remote(version), ASK_S)
+                    async with asyncio.timeout(ASK_S):
+                        await link.handle.retire.remote(version)
                 except (RayError, TimeoutError) as error:
                     _log.warning("pool %s was away while it was retired: %s", name, type(error).__name__)
             await link.aclose()
@@ -92,7 +93,8 @@ class RayPools:
         if link is None or not link.up.is_set():
             return ()
         try:
-            names: tuple[str, ...] = await asyncio.wait_for(link.handle.models.remote(), ASK_S)
+            async with asyncio.timeout(ASK_S):
+                names: tuple[str, ...] = await link.handle.models.remote()
         except (RayError, TimeoutError):
             return ()
         return names
@@ -105,7 +107,8 @@ class RayPools:
         if not link.up.is_set():
             return {"provider": link.provider, "problem": link.problem}
         try:
-            stats: Json = await asyncio.wait_for(link.handle.stats.remote(), ASK_S)
+            async with asyncio.timeout(ASK_S):
+                stats: Json = await link.handle.stats.remote()
         except (RayError, TimeoutError) as error:
             return {"provider": link.provider, "problem": type(error).__name__}
         return {"provider": link.provider, **stats}

@@ -195,7 +195,8 @@ class OwnWindow(_References):
             self._opening.cancel()
         # Killed before, the end of its sessions tells the pools the same.
         with contextlib.suppress(RayError, TimeoutError):
-            await asyncio.wait_for(self._actor.aclose.remote(), CLOSE_S)
+            async with asyncio.timeout(CLOSE_S):
+                await self._actor.aclose.remote()
         ray.kill(self._actor)
 
 
