@@ -72,7 +72,9 @@ class EventDecoder(JsonEvents):
             "model": self.model,
         }
         self._count(message.get("usage"))
-        return self._chunk({"role": "assistant", "content": ""}, says=False)
+        # What has been read is known here already; the chat shape says it at the end alone.
+        known = {"anthropic": {"usage": dict(self._usage)}} if self._usage else {}
+        return self._chunk({"role": "assistant", "content": ""}, says=False, **known)
 
     def _block_start(self, event: Json) -> Piece | None:
         index, block = event.get("index"), _object(event.get("content_block"))
@@ -146,12 +148,12 @@ class EventDecoder(JsonEvents):
         self.opened = True
         return Chunk(orjson.dumps({**self._named(), "choices": [choice], "anthropic": {"event": event}}))
 
-    def _chunk(self, delta: Json, *, says: bool = True) -> Piece:
+    def _chunk(self, delta: Json, *, says: bool = True, **beside: Any) -> Piece:
         if says:
             self.opened = True
             self.deltas += 1
         choice = {"index": 0, "delta": delta, "finish_reason": None}
-        return Chunk(orjson.dumps({**self._named(), "choices": [choice]}))
+        return Chunk(orjson.dumps({**self._named(), "choices": [choice], **beside}))
 
     def _named(self) -> Json:
         if not self._head:

@@ -53,7 +53,10 @@ class MessagesShape:
         if betas := headers.get(b"anthropic-beta"):
             extension["betas"] = [name.strip() for name in betas.decode("latin-1").split(",")]
         chat["anthropic"] = extension
-        return head.asks(chat, MessagesSpeaker())
+        speaker = MessagesSpeaker()
+        parsed = head.asks(chat, speaker)
+        speaker.estimate_tokens = parsed.request.input_tokens
+        return parsed
 
     def error(self, status: int, error: Json) -> Json:
         """See `Shape.error`. `code` and `param` are beyond Anthropic's."""

@@ -39,6 +39,8 @@ class MessageEvents:
     """The streamed half of a `Speaker`."""
 
     def __init__(self) -> None:
+        self.estimate_tokens = 0
+        """How long the request is thought to be."""
         self._begun = False
         self._index = -1
         """Of the block that is open, or was last."""
@@ -93,6 +95,11 @@ class MessageEvents:
     def _start(self, chunk: Json) -> bytes:
         self._begun = True
         identity = str(chunk.get("id") or "0")
+        own = chunk.get("anthropic")
+        known = own.get("usage") if isinstance(own, dict) else None
+        # Clients that fill their context (Claude Code, Cline) read here how full it is. Anthropic has counted by now; others
+        # count at the end, which corrects the estimate.
+        usage: Json = known if isinstance(known, dict) else {"input_tokens": self.estimate_tokens}
         message: Json = {
             "id": identity if identity.startswith("msg_") else f"msg_{identity}",
             "type": "message",
@@ -101,8 +108,7 @@ class MessageEvents:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            # Known at the end: providers count there.
-            "usage": {"input_tokens": 0, "output_tokens": 0},
+            "usage": {**usage, "output_tokens": 0},
         }
         return _event({"type": "message_start", "message": message})
 

@@ -128,6 +128,18 @@ async def test_a_stream_comes_as_it_was_said(both: Stack, claude: Claude) -> Non
     assert ("tool_use", "claude") == (said[-2][1]["delta"]["stop_reason"], said[-2][1]["provider"])
 
 
+async def test_a_stream_begins_with_what_was_read(both: Stack, stack: Stack) -> None:
+    """As Anthropic counted it; an estimate for models that count at the end. Clients fill their context by it."""
+    for served, model, read in (
+        (both, "claude/claude-x", {**MESSAGE["usage"], "output_tokens": 0}),
+        (stack, "up/ok", {"input_tokens": 100 + 3, "output_tokens": 0}),
+    ):
+        asked = {"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "x" * 400}], "stream": True}
+        said = named((await served.http.post("/v1/messages", json=asked)).text)
+        assert read == said[0][1]["message"]["usage"]
+        assert said[-2][1]["usage"]["output_tokens"] > 0
+
+
 def accumulated(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What events come to. The blocks of a stream are numbered from 0 and never grow once they have ended."""
     blocks: list[dict[str, Any]] = []

@@ -339,7 +339,7 @@ def said(pieces: list[Piece]) -> dict[str, Any]:
                 begun = found["calls"].setdefault(call["index"], ["", "", ""])
                 parts = (call.get("id", ""), call["function"].get("name", ""), call["function"].get("arguments", ""))
                 found["calls"][call["index"]] = [a + b for a, b in zip(begun, parts, strict=True)]
-            found["events"] += [chunk["anthropic"]["event"]] if "anthropic" in chunk else []
+            found["events"] += [own["event"]] if "event" in (own := chunk.get("anthropic", {})) else []
     return found
 
 
