@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import struct
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.types import Request
+from orchestrator.asks import Answer
+from orchestrator.types import Json, Request
 from orchestrator.wire.chat import (
     CHARACTERS_PER_TOKEN,
     ChatShape,
@@ -37,8 +40,30 @@ class EmbeddingsShape(ChatShape):
         check_fields(data, _CHECKS)
         user = data.get("user")
         request = Request(data, False, tokens, operation="embeddings")
-        parsed = Parsed(model, request, override, user if isinstance(user, str) else None, ChatSpeaker())
+        speaker = _Packing() if data.get("encoding_format") == "base64" else ChatSpeaker()
+        parsed = Parsed(model, request, override, user if isinstance(user, str) else None, speaker)
         return for_client(parsed, headers)
+
+
+class _Packing(ChatSpeaker):
+    """Packs what a provider gave as numbers although it was asked for base64, which many do not know. OpenAI's client for
+    Node asks for it unless it is told otherwise, and makes other numbers of what comes, whatever it is."""
+
+    def whole(self, body: Json, answer: Answer) -> Json:
+        """See `Speaker.whole`."""
+        rows = [{**row, "embedding": _packed(row["embedding"])} for row in body["data"]]
+        return super().whole({**body, "data": rows}, answer)
+
+
+def _packed(embedding: Any) -> Any:
+    """Numbers as OpenAI packs them: 32-bit floats, the least significant byte first, in base64. What is no list of them
+    stays."""
+    if not isinstance(embedding, list):
+        return embedding
+    try:
+        return base64.b64encode(struct.pack(f"<{len(embedding)}f", *embedding)).decode()
+    except (struct.error, OverflowError):
+        return embedding
 
 
 def _tokens(given: Any) -> int:

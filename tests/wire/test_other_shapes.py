@@ -13,6 +13,7 @@ from orchestrator.config.settings import Simulate
 from orchestrator.simulate.server import start
 from tests.upstream import Upstream
 from tests.wire.conftest import Serve, Stack
+from tests.wire.python import Scripted
 from tests.wire.test_stack import events
 
 
@@ -90,6 +91,27 @@ async def test_embeddings(sim: Stack) -> None:
     assert ([0, 1], 5) == ([row["index"] for row in many["data"]], many["usage"]["prompt_tokens"])
     short = (await post(sim, "embeddings", model="sim/e", input=[1, 2, 3], dimensions=8)).json()
     assert (8, "sim", None) == (len(short["data"][0]["embedding"]), short["provider"], short["usage"]["cost"])
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "said"),
+    [
+        ([0.5, -1, 2.0], "base64", base64.b64encode(struct.pack("<3f", 0.5, -1, 2)).decode()),
+        ([0.5, -1, 2.0], "float", [0.5, -1, 2.0]),
+        ([0.5, "x"], "base64", [0.5, "x"]),
+        ([1e300], "base64", [1e300]),
+        ("AAAAPw==", "base64", "AAAAPw=="),
+    ],
+)
+async def test_embeddings_of_a_provider_that_does_not_pack(serve: Serve, given: Any, wanted: str, said: Any) -> None:
+    """They are packed where that was asked for: OpenAI's clients ask for it unless they are told otherwise."""
+    usage = {"prompt_tokens": 1, "total_tokens": 1}
+    row = {"object": "embedding", "index": 0, "embedding": given}
+    scripted = Scripted({"object": "list", "model": "e", "data": [row], "usage": usage})
+    async with scripted.serve() as config:
+        stack = await serve(config)
+        answer = (await post(stack, "embeddings", model="up/e", input="x", encoding_format=wanted)).json()
+    assert [{**row, "embedding": said}] == answer["data"]
 
 
 async def test_embeddings_of_the_next(sim: Stack) -> None:
