@@ -3,8 +3,8 @@
 Stateless: what would have to have been kept (`previous_response_id`, `conversation`, `background`, templates, references to
 items) is refused by name. `store: true` is not: it is OpenAI's default, which clients spell out that never refer to what was
 stored; the response says false. Of tools speaks `orchestrator.wire.responses_tools`, and of what means something to OpenAI
-alone `orchestrator.wire.responses_own`. A reasoning item carries what a model thought as `content`, and what it wants to see
-again of it as `encrypted_content`; given back, it reaches that model.
+alone `orchestrator.wire.responses_own`. A reasoning item carries what a model thought as `content`, or as `summary` where one
+is asked for, and what it wants to see again of it as `encrypted_content`; given back, it reaches that model.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from orchestrator.asks import Answer
 from orchestrator.dialects.messages import count
 from orchestrator.types import Json
 from orchestrator.wire.responses_calls import CALLS, begun, ended
+from orchestrator.wire.responses_parts import PARTS, thoughts
 from orchestrator.wire.responses_tools import Tools
 from orchestrator.wire.shape import sse
 
@@ -24,6 +25,8 @@ class ResponseEvents:
     def __init__(self, asked: Json, tools: Tools, *, told: bool) -> None:
         self._asked = asked
         self._tools = tools
+        self._thoughts = thoughts(asked)
+        """The kind of part that they are."""
         self._told = told
         """Whether events are wanted; a whole response needs none."""
         self._response: Json = {}
@@ -32,6 +35,8 @@ class ResponseEvents:
         self._sequence = 0
         self._open: str | None = None
         """What the item is that grows: reasoning, message, or a tool call's index."""
+        self._part: Json = {}
+        """The part of it that grows; empty: none does."""
         self._calls: dict[str, int] = {}
         """The place of each call among the items."""
         self._arguments: dict[int, str] = {}
@@ -106,7 +111,7 @@ class ResponseEvents:
         """What a delta adds."""
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         if isinstance(thought, str) and thought:
-            self._grow("reasoning", {"type": "reasoning_text", "text": ""}, thought)
+            self._grow("reasoning", self._thoughts, thought)
         details = delta.get("reasoning_details")
         for detail in details if isinstance(details, list) else []:
             if not isinstance(detail, dict):
@@ -117,9 +122,9 @@ class ResponseEvents:
                 self._add("reasoning", "reasoning", content=[], summary=[], encrypted_content=detail.get("data"))
                 self._done()
         if isinstance(text := delta.get("content"), str) and text:
-            self._grow("message", {"type": "output_text", "text": "", "annotations": [], "logprobs": []}, text)
+            self._grow("message", "output_text", text)
         if isinstance(refusal := delta.get("refusal"), str) and refusal:
-            self._grow("message", {"type": "refusal", "refusal": ""}, refusal)
+            self._grow("message", "refusal", refusal)
         calls = delta.get("tool_calls")
         for call in calls if isinstance(calls, list) else []:
             if isinstance(call, dict):
@@ -163,33 +168,35 @@ class ResponseEvents:
         self._output.append({"type": kind, "id": identity, "status": "in_progress", **fields})
         self._event("response.output_item.added", output_index=len(self._output) - 1, item=self._item)
 
-    def _grow(self, name: str, part: Json, text: str) -> None:
-        """Text, thoughts and refusals: parts of an item's content."""
+    def _grow(self, name: str, kind: str, text: str) -> None:
+        """Text, thoughts and refusals: parts of an item."""
         if self._open != name:
             more: Json = {"summary": [], "encrypted_content": None} if name == "reasoning" else {"role": "assistant"}
             self._add(name, name, content=[], **more)
-        content, place = self._item["content"], len(self._output) - 1
-        if not content or content[-1]["type"] != part["type"]:
+        named = PARTS[kind]
+        if self._part.get("type") != kind:
             self._part_done()
-            content.append(part)
-            self._event(
-                "response.content_part.added", **self._at(place), content_index=len(content) - 1, part=dict(part)
-            )
-        held = "refusal" if part["type"] == "refusal" else "text"
-        content[-1][held] += text
-        rest: Json = {"logprobs": []} if part["type"] == "output_text" else {}
-        at = {**self._at(place), "content_index": len(content) - 1}
-        self._event(f"response.{content[-1]['type']}.delta", **at, delta=text, **rest)
+            self._part = {"type": kind, named.held: "", **{other: [] for other in named.lists}}
+            self._item[named.holder].append(self._part)
+            self._of_part(f"{named.part}.added", part=self._part)
+        self._part[named.held] += text
+        rest: Json = {"logprobs": []} if kind == "output_text" else {}
+        self._of_part(f"{named.said}.delta", delta=text, **rest)
 
     def _part_done(self) -> None:
-        content = self._item["content"]
-        if not content:
+        if not self._part:
             return
-        part, at = content[-1], {**self._at(len(self._output) - 1), "content_index": len(content) - 1}
-        held = "refusal" if part["type"] == "refusal" else "text"
-        more: Json = {"logprobs": []} if part["type"] == "output_text" else {}
-        self._event(f"response.{part['type']}.done", **at, **{held: part[held]}, **more)
-        self._event("response.content_part.done", **at, part=part)
+        named = PARTS[self._part["type"]]
+        more: Json = {"logprobs": []} if self._part["type"] == "output_text" else {}
+        self._of_part(f"{named.said}.done", **{named.held: self._part[named.held]}, **more)
+        self._of_part(f"{named.part}.done", part=self._part)
+        self._part = {}
+
+    def _of_part(self, what: str, **fields: Any) -> None:
+        """An event about the part that grows."""
+        named, place = PARTS[self._part["type"]], len(self._output) - 1
+        at = {**self._at(place), named.place: len(self._item[named.holder]) - 1}
+        self._event(f"response.{what}", **at, **fields)
 
     def _call(self, call: Json) -> None:
         name = f"call {call.get('index', 0)}"

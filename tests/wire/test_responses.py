@@ -197,6 +197,35 @@ def test_an_answer(name: str) -> None:
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("wanted", ["summary", "generate_summary"])
+def test_a_summary_of_what_was_thought(wanted: str) -> None:
+    """Where one is asked for it is the thoughts themselves: clients show nothing else, and give nothing else back."""
+    body = completion("m")
+    message = {"content": "alpha", "reasoning_content": "hm", "reasoning_details": [DETAIL]}
+    body["choices"][0] |= {"message": {"role": "assistant", **message}, "finish_reason": "stop"}
+    answer = Answer(Reply(body, "m"), REPORT, "first", "p", "m")
+    whole = parse(reasoning={wanted: "auto"}).speaker.whole(body, answer)
+    chunks, last = as_chunks(body)
+    speaker = parse(reasoning={wanted: "auto"}, stream=True).speaker
+    said = speaker.chunks(chunks) + speaker.end(last, body["usage"], answer)
+    events = [orjson.loads(part.split(b"data: ")[1]) for part in said.split(b"\n\n") if part]
+    for event in events:
+        EVENTS.validate_python(event)
+    about = [event for event in events if "summary_index" in event]
+    assert [("part.added", 0), ("text.delta", 0), ("text.done", 0), ("part.done", 0)] == [
+        (event["type"].removeprefix("response.reasoning_summary_"), event["summary_index"]) for event in about
+    ]
+    assert ("hm", "hm") == (about[1]["delta"], about[2]["text"])
+    thought = events[-1]["response"]["output"][0]
+    assert whole["output"][0] == thought
+    assert ([{"type": "summary_text", "text": "hm"}], [], "sig") == (
+        thought["summary"], thought["content"], thought["encrypted_content"],
+    )  # fmt: skip
+    returned = {name: thought[name] for name in ("type", "id", "summary", "encrypted_content")}
+    turn = parse(input=[returned, {"role": "assistant", "content": "alpha"}]).request.body["messages"][0]
+    assert [{"type": "reasoning.text", "text": "hm", "signature": "sig"}] == turn["reasoning_details"]
+
+
 def test_fields_of_a_response_alone_reach_nobody() -> None:
     """Those that the official client has for a response and not for a chat completion."""
     ours = set(get_type_hints(types.response_create_params.ResponseCreateParamsBase))

@@ -1,0 +1,44 @@
+"""The parts that a response's items are made of, and what each is called in events
+(platform.openai.com/docs/api-reference/responses-streaming)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from orchestrator.types import Json
+
+
+class Part(NamedTuple):
+    """A kind of part."""
+
+    holder: str
+    """The item's field that has it."""
+    place: str
+    """What events call its place there."""
+    part: str
+    """In events about the part as a whole."""
+    said: str
+    """In events about what it says."""
+    held: str
+    """Its own field with what it says."""
+    lists: tuple[str, ...] = ()
+    """What it has besides: lists, which begin empty."""
+
+
+PARTS: dict[str, Part] = {
+    "output_text": Part("content", "content_index", "content_part", "output_text", "text", ("annotations", "logprobs")),
+    "refusal": Part("content", "content_index", "content_part", "refusal", "refusal"),
+    "reasoning_text": Part("content", "content_index", "content_part", "reasoning_text", "text"),
+    "summary_text": Part("summary", "summary_index", "reasoning_summary_part", "reasoning_summary_text", "text"),
+}
+
+
+def thoughts(asked: Json) -> str:
+    """The kind of part that thoughts are: a summary, where the request wants one.
+
+    There is none but the thoughts themselves, and clients that ask for a summary show nothing else (the AI SDK for one),
+    nor do they give anything else back in the next turn, where a signature without its text is refused.
+    """
+    reasoning = asked.get("reasoning")
+    wanted = isinstance(reasoning, dict) and (reasoning.get("summary") or reasoning.get("generate_summary"))
+    return "summary_text" if wanted else "reasoning_text"
