@@ -96,6 +96,13 @@ def with_cost(usage: Any, answer: Answer, *, nulls: bool = True) -> Json | None:
     return {**usage, "cost": cost}
 
 
+def logprob_rows(choice: Json) -> list[Json] | None:
+    """The log probabilities of a choice, a row each token; None where there are none."""
+    given = choice.get("logprobs")
+    rows = given.get("content") if isinstance(given, dict) else None
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else None
+
+
 def parse_object(body: bytes) -> Json:
     """The JSON object in a body. Raises Refused (400) that says what is wrong and where."""
     body = body.removeprefix(codecs.BOM_UTF8)  # some clients begin with one

@@ -19,6 +19,7 @@ from orchestrator.wire.chat import (
     ChatSpeaker,
     data_events,
     for_client,
+    logprob_rows,
     take_flag,
     take_head,
     take_stream_options,
@@ -118,9 +119,8 @@ def _choice(choice: Json, text: str, reason: Any) -> Json:
 
 def _logprobs(choice: Json) -> Json | None:
     """Those of a chat completion as those of a text completion."""
-    given = choice.get("logprobs")
-    rows = given.get("content") if isinstance(given, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    rows = logprob_rows(choice)
+    if rows is None:
         return None
     return {
         "tokens": [row.get("token") for row in rows],

@@ -32,6 +32,9 @@ _HERE = frozenset(
 )
 """Fields with another name or meaning in a chat completion, or none; all others are passed on."""
 
+_LOGPROBS = "message.output_text.logprobs"
+"""What `include` says for log probabilities; OpenAI's client says it beside `top_logprobs`, or alone."""
+
 _OWN = {"messages": "input", "max_completion_tokens": "max_output_tokens", "response_format": "text.format"}
 
 
@@ -50,8 +53,8 @@ class ResponsesShape(ChatShape):
         chat["messages"] = _messages(data, tools)
         if (limit := data.get("max_output_tokens")) is not None:
             chat["max_completion_tokens"] = limit
-        if data.get("top_logprobs"):
-            chat |= {"logprobs": True, "top_logprobs": data["top_logprobs"]}
+        if data.get("top_logprobs") or _LOGPROBS in (data.get("include") or ()):
+            chat |= {"logprobs": True, "top_logprobs": data.get("top_logprobs") or 0}
         chat |= tools.chat
         if not tools.chat:
             chat.pop("parallel_tool_calls", None)  # refused by OpenAI where there are no tools
@@ -232,7 +235,7 @@ class ResponsesSpeaker(ResponseEvents):
         choice = body["choices"][0]
         self.begin(body)
         for delta in _deltas(choice["message"]):
-            self.take(delta)
+            self.take(delta, choice)
         return self.finished(choice.get("finish_reason"), body.get("usage"), answer)
 
 

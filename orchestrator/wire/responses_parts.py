@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from orchestrator.types import Json
+from orchestrator.wire.chat import logprob_rows
 
 
 class Part(NamedTuple):
@@ -42,3 +43,17 @@ def thoughts(asked: Json) -> str:
     reasoning = asked.get("reasoning")
     wanted = isinstance(reasoning, dict) and (reasoning.get("summary") or reasoning.get("generate_summary"))
     return "summary_text" if wanted else "reasoning_text"
+
+
+def logprobs_of(choice: Json) -> list[Json]:
+    """The log probabilities of a chat completion's choice as a response has them."""
+    return [
+        {**_token(row), "top_logprobs": [_token(top) for top in row.get("top_logprobs") or ()]}
+        for row in logprob_rows(choice) or ()
+    ]
+
+
+def _token(row: Json) -> Json:
+    """One token. Its bytes are not null in a response, as they may be in a chat completion."""
+    token = str(row.get("token"))
+    return {"token": token, "bytes": row.get("bytes") or list(token.encode()), "logprob": row.get("logprob")}

@@ -12,7 +12,7 @@ from orchestrator.asks import Answer
 from orchestrator.dialects.messages import count
 from orchestrator.types import Json
 from orchestrator.wire.responses_calls import CALLS, begun, ended
-from orchestrator.wire.responses_parts import PARTS, thoughts
+from orchestrator.wire.responses_parts import PARTS, logprobs_of, thoughts
 from orchestrator.wire.responses_tools import Tools
 from orchestrator.wire.shape import sse
 
@@ -49,7 +49,7 @@ class ResponseEvents:
             self.begin(chunk)
             for choice in chunk["choices"]:
                 if choice.get("index", 0) == 0:
-                    self.take(choice["delta"])
+                    self.take(choice["delta"], choice)
         return self._taken()
 
     def end(self, last: Json, usage: Any, answer: Answer) -> bytes:
@@ -107,8 +107,8 @@ class ResponseEvents:
         self._event("response.created", response=self._response)
         self._event("response.in_progress", response=self._response)
 
-    def take(self, delta: Json) -> None:
-        """What a delta adds."""
+    def take(self, delta: Json, choice: Json) -> None:
+        """What a delta adds, and what stands beside it in its choice."""
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         if isinstance(thought, str) and thought:
             self._grow("reasoning", self._thoughts, thought)
@@ -121,8 +121,10 @@ class ResponseEvents:
             elif detail.get("type") == "reasoning.encrypted":
                 self._add("reasoning", "reasoning", content=[], summary=[], encrypted_content=detail.get("data"))
                 self._done()
-        if isinstance(text := delta.get("content"), str) and text:
-            self._grow("message", "output_text", text)
+        rows = logprobs_of(choice)
+        # A token may be half a character: it has a probability, and no text yet.
+        if isinstance(text := delta.get("content"), str) and (text or rows):
+            self._grow("message", "output_text", text, rows)
         if isinstance(refusal := delta.get("refusal"), str) and refusal:
             self._grow("message", "refusal", refusal)
         calls = delta.get("tool_calls")
@@ -168,7 +170,7 @@ class ResponseEvents:
         self._output.append({"type": kind, "id": identity, "status": "in_progress", **fields})
         self._event("response.output_item.added", output_index=len(self._output) - 1, item=self._item)
 
-    def _grow(self, name: str, kind: str, text: str) -> None:
+    def _grow(self, name: str, kind: str, text: str, rows: Sequence[Json] = ()) -> None:
         """Text, thoughts and refusals: parts of an item."""
         if self._open != name:
             more: Json = {"summary": [], "encrypted_content": None} if name == "reasoning" else {"role": "assistant"}
@@ -180,14 +182,17 @@ class ResponseEvents:
             self._item[named.holder].append(self._part)
             self._of_part(f"{named.part}.added", part=self._part)
         self._part[named.held] += text
-        rest: Json = {"logprobs": []} if kind == "output_text" else {}
+        rest: Json = {}
+        if kind == "output_text":
+            self._part["logprobs"] += rows
+            rest["logprobs"] = rows
         self._of_part(f"{named.said}.delta", delta=text, **rest)
 
     def _part_done(self) -> None:
         if not self._part:
             return
         named = PARTS[self._part["type"]]
-        more: Json = {"logprobs": []} if self._part["type"] == "output_text" else {}
+        more: Json = {"logprobs": self._part["logprobs"]} if "logprobs" in self._part else {}
         self._of_part(f"{named.said}.done", **{named.held: self._part[named.held]}, **more)
         self._of_part(f"{named.part}.done", part=self._part)
         self._part = {}

@@ -226,6 +226,49 @@ def test_a_summary_of_what_was_thought(wanted: str) -> None:
     assert [{"type": "reasoning.text", "text": "hm", "signature": "sig"}] == turn["reasoning_details"]
 
 
+def test_log_probabilities() -> None:
+    """Each token's, whole and streamed; also of one that has no text yet."""
+    for asked in ({"include": ["message.output_text.logprobs"]}, {"top_logprobs": 1}):
+        assert (True, asked.get("top_logprobs", 0)) == tuple(
+            parse(**asked).request.body[name] for name in ("logprobs", "top_logprobs")
+        )
+    rows = [
+        {
+            "token": "a",
+            "logprob": -0.5,
+            "bytes": None,
+            "top_logprobs": [{"token": "b", "logprob": -1.5, "bytes": [98]}],
+        },
+        {"token": "lpha", "logprob": -0.25, "bytes": [108, 112, 104, 97], "top_logprobs": None},
+        {"token": "\\xf0", "logprob": -2.0, "bytes": [240], "top_logprobs": []},
+    ]
+    body = completion("m", "alpha")
+    body["choices"][0]["logprobs"] = {"content": rows}
+    answer = Answer(Reply(body, "m"), REPORT, "first", "p", "m")
+    whole = parse().speaker.whole(body, answer)
+    types.Response.model_validate(whole, strict=True)
+    said = whole["output"][0]["content"][0]["logprobs"]
+    assert [("a", [97], -0.5), ("lpha", [108, 112, 104, 97], -0.25), ("\\xf0", [240], -2.0)] == [
+        (row["token"], row["bytes"], row["logprob"]) for row in said
+    ]
+    assert [{"token": "b", "bytes": [98], "logprob": -1.5}] == said[0]["top_logprobs"]
+    head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    parts = [("a", rows[:1]), ("lpha", rows[1:2]), ("", rows[2:])]
+    chunks = [
+        orjson.dumps({**head, "choices": [{"index": 0, "delta": {"content": text}, "logprobs": {"content": given}}]})
+        for text, given in parts
+    ]
+    speaker = parse(stream=True).speaker
+    last = {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    sent = speaker.chunks(chunks) + speaker.end(last, None, answer)
+    events = [orjson.loads(part.split(b"data: ")[1]) for part in sent.split(b"\n\n") if part]
+    for event in events:
+        EVENTS.validate_python(event)
+    assert said == [row for e in events if e["type"] == "response.output_text.delta" for row in e["logprobs"]]
+    assert said == next(event["logprobs"] for event in events if event["type"] == "response.output_text.done")
+    assert whole["output"][0]["content"] == events[-1]["response"]["output"][0]["content"]
+
+
 def test_fields_of_a_response_alone_reach_nobody() -> None:
     """Those that the official client has for a response and not for a chat completion."""
     ours = set(get_type_hints(types.response_create_params.ResponseCreateParamsBase))
