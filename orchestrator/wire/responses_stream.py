@@ -134,12 +134,14 @@ class ResponseEvents:
 
     def finished(self, reason: Any, usage: Any, answer: Answer) -> Json:
         """The whole response."""
-        self._done()
-        for place in self._calls.values():
-            self._call_done(place)
         incomplete = _INCOMPLETE.get(str(reason))
+        # What was being said when it ended is not all of it: a call's arguments may be half of them.
+        status, last = "incomplete" if incomplete else "completed", len(self._output) - 1
+        self._done(status)
+        for place in self._calls.values():
+            self._call_done(place, status if place == last else "completed")
         self._response |= {
-            "status": "incomplete" if incomplete else "completed",
+            "status": status,
             "incomplete_details": {"reason": incomplete} if incomplete else None,
             "usage": _usage(usage),
             "provider": answer.provider,
@@ -218,7 +220,7 @@ class ResponseEvents:
             if self._output[place]["type"] == "function_call":
                 self._event("response.function_call_arguments.delta", **self._at(place), delta=arguments)
 
-    def _call_done(self, place: int) -> None:
+    def _call_done(self, place: int, status: str) -> None:
         """Calls may grow side by side: all are done at the end. Those that are no functions are understood only then."""
         item = self._output[place]
         item |= ended(item["type"], self._arguments[place])
@@ -229,14 +231,14 @@ class ResponseEvents:
             case "custom_tool_call":
                 self._event("response.custom_tool_call_input.delta", **self._at(place), delta=item["input"])
                 self._event("response.custom_tool_call_input.done", **self._at(place), input=item["input"])
-        item["status"] = "completed"
+        item["status"] = status
         self._event("response.output_item.done", output_index=place, item=item)
 
-    def _done(self) -> None:
+    def _done(self, status: str = "completed") -> None:
         """The item that is open, unless it is a call, has all it gets."""
         if self._open in ("reasoning", "message"):
             self._part_done()
-            self._item["status"] = "completed"
+            self._item["status"] = status
             self._event("response.output_item.done", output_index=len(self._output) - 1, item=self._item)
         self._open = None
 

@@ -226,6 +226,23 @@ def test_a_summary_of_what_was_thought(wanted: str) -> None:
     assert [{"type": "reasoning.text", "text": "hm", "signature": "sig"}] == turn["reasoning_details"]
 
 
+@pytest.mark.parametrize(
+    ("message", "statuses"),
+    [
+        ({"content": "al"}, ["incomplete"]),
+        ({"reasoning_content": "hm"}, ["incomplete"]),
+        ({"content": "a", "tool_calls": [CALL, {**CALL, "id": "c2"}]}, ["completed", "completed", "incomplete"]),
+    ],
+)
+def test_an_answer_that_was_cut_off(message: dict[str, Any], statuses: list[str]) -> None:
+    """What was being said when the limit came is not complete."""
+    body = completion("m")
+    body["choices"][0] |= {"message": {"role": "assistant", "content": None, **message}, "finish_reason": "length"}
+    whole = parse().speaker.whole(body, Answer(Reply(body, "m"), REPORT, "first", "p", "m"))
+    assert statuses == [item["status"] for item in whole["output"]]
+    assert ("incomplete", {"reason": "max_output_tokens"}) == (whole["status"], whole["incomplete_details"])
+
+
 def test_log_probabilities() -> None:
     """Each token's, whole and streamed; also of one that has no text yet."""
     for asked in ({"include": ["message.output_text.logprobs"]}, {"top_logprobs": 1}):
