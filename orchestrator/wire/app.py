@@ -37,7 +37,7 @@ from orchestrator.wire.http import (
 from orchestrator.wire.openapi import METHODS, methods_of
 from orchestrator.wire.origins import check_origin, preflight
 from orchestrator.wire.shape import Shape, Speaker
-from orchestrator.wire.shapes import SHAPES, speaking
+from orchestrator.wire.shapes import MESSAGES, SHAPES, speaking
 from orchestrator.wire.sse import SseSink
 from orchestrator.wire.states import States
 from orchestrator.wire.within import Admin, Coordinating
@@ -94,7 +94,11 @@ class App:
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         path = meant(scope["path"])
-        shape = speaking(path)
+        shape = speaking(path, scope)
+        if shape is MESSAGES:
+            # Anthropic's name for it, which its clients read and say in their errors.
+            named = ((b"request-id", request_id.encode()),)
+            send = _with_headers(send, lambda: named)
         try:
             coordinator, caller = self._current(), None
             if self._access is not None:

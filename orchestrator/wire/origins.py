@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 from orchestrator.wire.http import Header, Refused, Scope
 
 _SHOWN = (
-    b"x-request-id, x-orchestrator-provider, x-orchestrator-model, x-orchestrator-strategy, x-orchestrator-attempts, "
-    b"x-orchestrator-cost-usd, x-orchestrator-cache, retry-after, x-should-retry, x-ratelimit-limit-requests, "
-    b"x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, "
-    b"x-ratelimit-reset-tokens"
+    b"x-request-id, request-id, x-orchestrator-provider, x-orchestrator-model, x-orchestrator-strategy, "
+    b"x-orchestrator-attempts, x-orchestrator-cost-usd, x-orchestrator-cache, retry-after, x-should-retry, "
+    b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
+    b"x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
 _PREFLIGHT_S = b"600"
 

@@ -14,6 +14,7 @@ from orchestrator.wire.access import Access
 from orchestrator.wire.http import Header, Receive, Refused, Scope, Send, read_body, send_body, send_json
 from orchestrator.wire.messages import count_tokens
 from orchestrator.wire.openapi import DOCUMENT
+from orchestrator.wire.shapes import is_anthropics
 from orchestrator.wire.spend import answer_spend, budgets_of
 from orchestrator.wire.within import Admin, Coordinating
 
@@ -61,7 +62,7 @@ class States:
     async def _models(self, path: str, scope: Scope, caller: Caller | None) -> Any:
         """The models, or one of them: in Anthropic's shape for its clients. Raises Refused."""
         coordinator = self._current()
-        anthropic = any(name == b"anthropic-version" for name, _ in scope["headers"])
+        anthropic = is_anthropics(scope)
         if name := unquote(path.removeprefix("/v1/models").removeprefix("/")):
             row = await coordinator.model(name, caller)
             if row is None:

@@ -62,6 +62,21 @@ async def test_models_as_anthropics_clients_read_them(stack: Stack) -> None:
     assert ("model", "up/ok") == (one["type"], one["display_name"])
 
 
+async def test_what_anthropics_clients_are_told_of_a_request(stack: Stack) -> None:
+    """Its identity in their own header, whole, streamed and refused; and errors in their shape, also about models."""
+    message = {"model": "up/ok", "max_tokens": 9, "messages": CHAT["messages"]}
+    known = {"anthropic-version": "2023-06-01", "x-request-id": "mine-1"}
+    for body in (message, {**message, "stream": True}, {**message, "max_tokens": None}):
+        answer = await stack.http.post("/v1/messages", json=body, headers=known)
+        assert ("mine-1", "mine-1") == (answer.headers["request-id"], answer.headers["x-request-id"])
+    missing = await stack.http.get("/v1/models/nothing", headers=known)
+    assert (404, "error", "not_found_error", "mine-1") == (
+        missing.status_code, missing.json()["type"], missing.json()["error"]["type"], missing.headers["request-id"],
+    )  # fmt: skip
+    others = await stack.http.get("/v1/models/nothing")
+    assert (False, "model_not_found") == ("request-id" in others.headers, others.json()["error"]["code"])
+
+
 async def test_a_body_in_an_encoding(stack: Stack, upstream: Upstream) -> None:
     """415, which names it; one that begins with a mark of its byte order is read."""
     body = orjson.dumps(CHAT)
