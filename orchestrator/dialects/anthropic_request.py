@@ -68,8 +68,31 @@ def encode(request: Request, model: str, options: ModelOptions) -> Json:
         body["output_config"] = config
     if isinstance(extension := given.get("anthropic"), dict):
         body |= extension
+        # Others that speak this shape sign nothing, and some insist on having their thoughts back.
+        if "claude" in model and isinstance(turns := extension.get("messages"), list):
+            body["messages"] = _signed(turns)
     # Whom is asked, and how, is not for the request's extension to say.
     return {**body, "model": model, "stream": request.stream}
+
+
+def _signed(turns: list[Any]) -> list[Any]:
+    """Turns without thoughts that bear no signature: another model's, as a caller of Anthropic's shape was told them and
+    gives them back. For one of them Anthropic refuses the whole request (docs.anthropic.com/en/docs/build-with-claude/
+    extended-thinking, "Preserving thinking blocks")."""
+    found: list[Any] = []
+    for turn in turns:
+        content = turn.get("content") if isinstance(turn, dict) else None
+        if isinstance(content, list) and any(map(_is_unsigned, content)):
+            # A turn of nothing else is left out: an empty one is refused, too.
+            if kept := [block for block in content if not _is_unsigned(block)]:
+                found.append({**turn, "content": kept})
+        else:
+            found.append(turn)
+    return found
+
+
+def _is_unsigned(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") == "thinking" and not block.get("signature")
 
 
 def _tools(given: Json) -> Json:

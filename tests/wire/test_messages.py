@@ -99,6 +99,28 @@ async def test_what_is_asked_arrives_as_it_was_written(both: Stack, claude: Clau
     assert {**ASKED, "model": "claude-x", "stream": False} == asked
 
 
+async def test_thoughts_of_another_model_are_not_given_to_anthropics(both: Stack, claude: Claude) -> None:
+    """They bear no signature, and the request would be refused for them; signed ones go back as they were, and so do all to
+    a model that signs nothing."""
+    thought = {"type": "thinking", "thinking": "hm", "signature": ""}
+    signed, text = {**thought, "signature": "sig"}, {"type": "text", "text": "so"}
+    turns = [
+        HI,
+        {"role": "assistant", "content": [thought, text]},
+        HI,
+        {"role": "assistant", "content": [thought]},
+        HI,
+        {"role": "assistant", "content": [signed, text]},
+        HI,
+    ]
+    asked = {"model": "claude/claude-x", "max_tokens": 9, "messages": turns}
+    assert 200 == (await both.http.post("/v1/messages", json=asked)).status_code
+    expected = [HI, {"role": "assistant", "content": [text]}, HI, HI, turns[5], HI]
+    assert expected == claude.asked[0]["messages"]
+    assert 200 == (await both.http.post("/v1/messages", json={**asked, "model": "claude/kimi"})).status_code
+    assert turns == claude.asked[1]["messages"]
+
+
 async def test_what_is_answered_comes_as_it_was_said(both: Stack, claude: Claude) -> None:
     """Block by block, whole; also those that no other shape has a place for."""
     searched = [{"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "q"}}, *BLOCKS]
