@@ -71,6 +71,9 @@ class MessagesShape:
 def to_chat(data: Json) -> Json:
     """A request of Anthropic's as a chat completion's body. Raises Refused."""
     check_fields(data, MESSAGES)
+    if (older := data.pop("output_format", None)) is not None:
+        # Where it stood in beta (structured-outputs-2025-11-13), and stands for clients of that time.
+        data["output_config"] = {"format": older, **(data.get("output_config") or {})}
     messages: list[Json] = []
     if (system := data.get("system")) is not None:
         messages.append({"role": "system", "content": _content(_blocks(system, "system"), "system")})

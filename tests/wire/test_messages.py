@@ -99,6 +99,18 @@ async def test_what_is_asked_arrives_as_it_was_written(both: Stack, claude: Clau
     assert {**ASKED, "model": "claude-x", "stream": False} == asked
 
 
+async def test_a_schema_where_it_stood_in_beta(both: Stack, claude: Claude, stack: Stack, upstream: Upstream) -> None:
+    """It is asked for where it stands now, of Claude and of others."""
+    closed = {"type": "json_schema", "schema": {"type": "object", "additionalProperties": False}}
+    asked = {"model": "claude/claude-x", "max_tokens": 9, "messages": [HI], "output_format": closed}
+    for given, expected in ((None, {"format": closed}), ({"effort": "low"}, {"format": closed, "effort": "low"})):
+        answer = await both.http.post("/v1/messages", json={**asked, "output_config": given})
+        assert 200 == answer.status_code
+        assert (expected, False) == (claude.asked[-1]["output_config"], "output_format" in claude.asked[-1])
+    await stack.http.post("/v1/messages", json={**asked, "model": "up/ok"})
+    assert closed["schema"] == upstream.log[-1].body["response_format"]["json_schema"]["schema"]
+
+
 async def test_thoughts_of_another_model_are_not_given_to_anthropics(both: Stack, claude: Claude) -> None:
     """They bear no signature, and the request would be refused for them; signed ones go back as they were, and so do all to
     a model that signs nothing."""
