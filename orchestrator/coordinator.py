@@ -14,7 +14,7 @@ from orchestrator.asks import Answer, Ask, Sink
 from orchestrator.cache.terms import Wanting
 from orchestrator.callers import Caller
 from orchestrator.config.operations import CallerKey
-from orchestrator.config.settings import Config, Server, Strategy
+from orchestrator.config.settings import Config, Provider, Server, Strategy
 from orchestrator.drive import Record, Runtime
 from orchestrator.errors import NotAllowed, UnknownSelector
 from orchestrator.lasting import Lasting
@@ -152,14 +152,21 @@ class Coordinator:
 
     async def models(self, caller: Caller | None = None) -> list[Json]:
         """What /v1/models lists: tiers, experiments, aliases, then providers' models; as far as the caller may use them."""
-        rows: list[Json] = []
-        for provider in self.config.providers.values():
-            names = provider.models if provider.models is not None else await self._pools.models(provider.name)
-            rows += [_row(f"{provider.name}/{model}", provider.name) for model in names]
+        providers = self.config.providers.values()
+        # Side by side: clients wait for the list before they show anything, and several providers may be slow or away.
+        listed = await asyncio.gather(*map(self._listed, providers))
+        rows = [
+            _row(f"{one.name}/{model}", one.name)
+            for one, names in zip(providers, listed, strict=True)
+            for model in names
+        ]
         own = [f"tier:{name}" for name in self.config.tiers] + [f"user:{name}" for name in self.config.experiments]
         own += self._selectors.aliases([row["id"] for row in rows])
         rows = [_row(name, "orchestrator") for name in own] + rows
         return [row for row in rows if self._selectors.usable(row["id"], caller)]
+
+    async def _listed(self, provider: Provider) -> tuple[str, ...]:
+        return provider.models if provider.models is not None else await self._pools.models(provider.name)
 
     async def model(self, name: str, caller: Caller | None = None) -> Json | None:
         """The row of a selector, also of one that is not listed and can be asked for all the same; None: there is none, or it

@@ -277,6 +277,23 @@ async def test_what_was_left_out_says_why(serve: Serve) -> None:
     assert {"provider": "openai", "left_out": "OPENAI_API_KEY is not set"} in pools
 
 
+async def test_providers_are_asked_for_their_models_side_by_side(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list takes as long as the slowest of them, and keeps the configuration's order."""
+    away = {"base_url": "http://127.0.0.1:1/v1"}
+    stack = await serve({"providers": {"slow": away, "quick": away, "known": {**away, "models": ["m"]}}})
+    quick_was_asked = asyncio.Event()
+
+    async def models(provider: str) -> tuple[str, ...]:
+        if provider == "quick":
+            quick_was_asked.set()
+        await asyncio.wait_for(quick_was_asked.wait(), 5)
+        return ("a", "b")
+
+    monkeypatch.setattr(stack.pools, "models", models)
+    rows = (await stack.http.get("/v1/models")).json()["data"]
+    assert ["slow/a", "slow/b", "quick/a", "quick/b", "known/m"] == [row["id"] for row in rows]
+
+
 async def test_lists_and_states(stack: Stack, upstream: Upstream) -> None:
     """Models by name and by id, HEAD like GET, pools, health and readiness."""
     http = stack.http
