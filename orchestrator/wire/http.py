@@ -50,7 +50,9 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
     What is over the limit is read on and thrown away (up to `DISCARD_BYTES`), never kept: a connection that is closed
     while its client still sends is reset, and the client would see that instead of the answer.
     """
-    encoding = next((v for name, v in scope["headers"] if name == b"content-encoding" and v != b"identity"), None)
+    encodings = (value for name, value in scope["headers"] if name == b"content-encoding")
+    # Their names have no case (RFC 9110, section 8.4.1), and some clients send the header empty.
+    encoding = next((value for value in encodings if value.strip().lower() not in (b"", b"identity")), None)
     if encoding is not None:
         what = f"the body is encoded as {header_value(encoding.decode('latin-1')).decode()}: send it as it is"
         raise Refused(415, "unsupported_encoding", what, headers=((b"accept-encoding", b"identity"),))

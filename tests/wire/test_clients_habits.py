@@ -85,7 +85,12 @@ async def test_a_body_in_an_encoding(stack: Stack, upstream: Upstream) -> None:
     )
     assert (415, []) == (packed.status_code, upstream.log)
     assert "gzip" in packed.json()["error"]["message"]
-    for content, headers in ((b"\xef\xbb\xbf" + body, {}), (body, {"content-encoding": "identity"})):
+    for content, headers in (
+        (b"\xef\xbb\xbf" + body, {}),
+        (body, {"content-encoding": "identity"}),
+        (body, {"content-encoding": "Identity"}),
+        (body, {"content-encoding": ""}),
+    ):
         answer = await stack.http.post("/v1/chat/completions", content=content, headers=headers)
         assert 200 == answer.status_code
 
