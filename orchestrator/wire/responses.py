@@ -20,7 +20,7 @@ from orchestrator.wire.checks import RESPONSES, check_fields, check_schema, wron
 from orchestrator.wire.responses_calls import CALLS, RESULTS, call_id_of, call_of
 from orchestrator.wire.responses_own import FIELDS, is_own_item
 from orchestrator.wire.responses_stream import ResponseEvents
-from orchestrator.wire.responses_tools import Tools
+from orchestrator.wire.responses_tools import MORE, Tools
 from orchestrator.wire.results import result_of
 from orchestrator.wire.shape import Parsed
 
@@ -71,14 +71,17 @@ is 'item_reference': nothing is kept here that it could refer to; send the items
 providerOptions: {openai: {store: false}}, or asks for chat completions with openai.chat(...)"""
 
 
-def _messages(data: Json, tools: Tools) -> list[Json]:
-    head: list[Json] = []
+def _instructions(data: Json) -> list[Json]:
     instructions = data.get("instructions")
-    if instructions is not None:
-        if not isinstance(instructions, str):
-            raise wrong("instructions", "has to be text")
-        head.append({"role": "system", "content": instructions})
-    given = data.get("input")
+    if instructions is None:
+        return []
+    if not isinstance(instructions, str):
+        raise wrong("instructions", "has to be text")
+    return [{"role": "system", "content": instructions}]
+
+
+def _messages(data: Json, tools: Tools) -> list[Json]:
+    head, given = _instructions(data), data.get("input")
     if isinstance(given, str):
         return [*head, {"role": "user", "content": given}]
     if not isinstance(given, list) or not given:
@@ -99,6 +102,8 @@ def _messages(data: Json, tools: Tools) -> list[Json]:
             turns.result(*result_of(call_id_of(item, where), _parts(item.get("output"), f"{where}.output")))
         elif kind == "message":
             _message(item, where, turns)
+        elif kind == MORE:
+            pass  # its tools are among the others
         elif is_own_item(kind):
             tools.left_out.append(f"{where}: {kind} means something to OpenAI alone")
         elif kind == "item_reference":

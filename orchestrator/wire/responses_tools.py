@@ -3,8 +3,9 @@
 A function is one. So is a custom tool, with one argument: its input, free text. A grammar that the input has to keep to is
 told to the model in the description: other interfaces have no means to hold it to one, and its caller has to check what it
 gets. The local shell is a function of what its action holds. A namespace's tools are functions whose names begin with its
-own; it is described once, before the first of them. All of these are run by the caller. What OpenAI itself would run
-(`orchestrator.wire.responses_own`) is left out, and refused where the caller insists on it.
+own; it is described once, before the first of them. Tools that an item of the conversation adds are tools like the others.
+All of these are run by the caller. What OpenAI itself would run (`orchestrator.wire.responses_own`) is left out, and refused
+where the caller insists on it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from orchestrator.wire.http import Refused
 from orchestrator.wire.responses_own import is_own_tool
 
 SHELL = "local_shell"
+MORE = "additional_tools"
+"""The kind of an item that adds tools."""
 _KINDS = {"function": "function_call", "custom": "custom_tool_call", SHELL: "local_shell_call"}
 _TEXT: Json = {"type": "string"}
 _INPUT: Json = {
@@ -59,6 +62,16 @@ class Called(NamedTuple):
     namespace: str | None = None
 
 
+def _later(given: Any) -> Iterator[tuple[str, Json]]:
+    """The tools that items of the conversation add to those of the request, and where they stand: Codex sends all of its own
+    so (0.147 and later), in each request again. Raises Refused."""
+    for position, item in enumerate(given if type(given) is list else ()):
+        if type(item) is dict and item.get("type") == MORE:
+            where = f"input[{position}].tools"
+            objects(item.get("tools"), where)
+            yield from ((f"{where}[{inner}]", tool) for inner, tool in enumerate(item["tools"]))
+
+
 class Tools:
     """The tools of one request, and their names on either side."""
 
@@ -73,13 +86,19 @@ class Tools:
         self._functions: dict[str, Json] = {}
         self._called: dict[str, Called] = {}
         self._names = Names()
+        self._again = False
+        """Whether a tool may be there already: what is said of it last counts."""
         self._flat: dict[tuple[str, str], str] = {}
         """The function for each tool of a namespace, by both their names."""
-        tools = data.get("tools") or []
+        tools = [(f"tools[{position}]", tool) for position, tool in enumerate(data.get("tools") or [])]
+        later = [*_later(data.get("input"))]
         # What has no namespace keeps its name.
-        self._taken = {SHELL, *(name for tool in tools if type(name := tool.get("name")) is str)}
-        for position, tool in enumerate(tools):
-            self._take(tool, f"tools[{position}]")
+        self._taken = {SHELL, *(name for _, tool in tools + later if type(name := tool.get("name")) is str)}
+        for where, tool in tools:
+            self._take(tool, where)
+        self._again = True
+        for where, tool in later:
+            self._take(tool, where)
         self.chat = self._chosen(data.get("tool_choice"))
         """`tools` and `tool_choice` of a chat completion."""
 
@@ -101,7 +120,8 @@ class Tools:
             self._own.append((f"{where}.type", kind))
             self.left_out.append(f"{where}: {kind} means something to OpenAI alone")
             return
-        self.given.append(tool)
+        if not self._again or tool not in self.given:
+            self.given.append(tool)
         match kind:
             case "function" | "custom":
                 name = tool.get("name")
@@ -124,19 +144,21 @@ class Tools:
             if inner.get("type") not in ("function", "custom"):
                 raise wrong(f"{at}.type", f"is {inner.get('type')!r}, and has to be function or custom in a namespace")
             name = named(inner.get("name"), f"{at}.name")
-            if (namespace, name) in self._flat:
+            known = self._flat.get((namespace, name))
+            if known is not None and not self._again:
                 raise wrong(f"{at}.name", f"is {name!r}, and so is another tool's")
             function = _function(inner, at)
             if said:
                 function["description"] = f"{said}\n\n{function.get('description', '')}".strip()
                 said = None
-            flat = _flat(namespace, name, self._taken)
+            flat = known or _flat(namespace, name, self._taken)
             self._flat[namespace, name] = flat
             self._taken.add(flat)
             self._add(flat, {**function, "name": flat}, Called(_KINDS[inner["type"]], name, namespace), f"{at}.name")
 
     def _add(self, name: Any, function: Json, called: Called, where: str) -> None:
-        self._names.add(name, where)
+        if not self._again or name not in self._functions:
+            self._names.add(name, where)
         self._functions[name] = function
         self._called[name] = called
 

@@ -84,6 +84,44 @@ def answered(parsed: Parsed, *called: str) -> list[Json]:
     return output
 
 
+def more(*tools: Json) -> Json:
+    return {"type": "additional_tools", "role": "developer", "id": "at_1", "tools": list(tools)}
+
+
+CODE = namespace("functions", {"type": "custom", "name": "exec", "description": "Runs code."}, function("wait"))
+
+
+def test_tools_that_an_item_adds() -> None:
+    """They are offered like the others, and come back as what they were: Codex sends all of its tools so."""
+    asked = {"role": "user", "content": "x"}
+    parsed = parse(input=[more(CODE, SEARCH, AGENTS), asked, more(function("late"))], tool_choice="required")
+    expected = ["functions__exec", "functions__wait", "agents__spawn", "agents__wait", "late"]
+    assert (expected, "required", [asked]) == (
+        names_of(parsed), parsed.request.body["tool_choice"], parsed.request.body["messages"],
+    )  # fmt: skip
+    (item,) = answered(parsed, "functions__exec")
+    assert ("custom_tool_call", "functions", "exec", "y") == tuple(
+        item[name] for name in ("type", "namespace", "name", "input")
+    )
+    body = completion("m")
+    whole = parsed.speaker.whole(body, Answer(Reply(body, "m"), {"attempts": []}, "first", "p", "m"))
+    assert [CODE, AGENTS, function("late")] == whole["tools"]
+    assert ["input[0].tools[1]: web_search means something to OpenAI alone"] == whole["orchestrator"]["left_out"]
+
+
+def test_tools_that_are_added_again() -> None:
+    """What is said last of each counts; beside those of the request, whose names they do not take."""
+    again = namespace("functions", function("wait", description="Longer."), function("f"))
+    conversation = [
+        more(CODE),
+        more(CODE, again, function("f", description="Later.")),
+        {"role": "user", "content": "x"},
+    ]
+    parsed = parse(function("f"), input=conversation)
+    tools = {tool["function"]["name"]: tool["function"].get("description") for tool in parsed.request.body["tools"]}
+    assert {"f": "Later.", "functions__exec": "Runs code.", "functions__wait": "Longer.", "functions__f": None} == tools
+
+
 def test_a_namespace_is_described_once() -> None:
     """Before its first tool, so that a long description is not said for each."""
     tools = parse(FILES, AGENTS).request.body["tools"]
@@ -209,7 +247,6 @@ ITEMS: list[Json] = [
         "operation": {"type": "delete_file", "path": "a"},
     },
     {"type": "apply_patch_call_output", "call_id": "c", "status": "completed"},
-    {"type": "additional_tools", "role": "developer", "tools": []},
     {"type": "configuration_update"},
 ]
 
@@ -251,6 +288,8 @@ WRONG: dict[str, tuple[list[Json], Json, str]] = {
     "a schema that is none": ([namespace("n", function("f", parameters={"type": 3}))], {},
                               "tools[0].tools[0].parameters.type"),
     "the same twice": ([namespace("n", function("f"), function("f"))], {}, "tools[0].tools[1].name"),
+    "an item that adds none": ([], {"input": [{"type": "additional_tools"}]}, "input[0].tools"),
+    "an item that adds what is none": ([], {"input": [more(function("a b"))]}, "input[0].tools[0].name"),
     "a tool's kind that is none": ([{"type": ["function"], "name": ["f"]}], {}, "tools[0].type"),
 }  # fmt: skip
 
