@@ -16,7 +16,7 @@ from orchestrator.asks import Answer
 from orchestrator.content import joined
 from orchestrator.types import Json
 from orchestrator.wire.chat import ChatShape, take_head
-from orchestrator.wire.checks import RESPONSES, check_fields, check_schema, wrong
+from orchestrator.wire.checks import RESPONSES, check_fields, check_schema, objects, wrong
 from orchestrator.wire.responses_calls import CALLS, RESULTS, call_id_of, call_of
 from orchestrator.wire.responses_own import FIELDS, is_own_item
 from orchestrator.wire.responses_stream import ResponseEvents
@@ -102,6 +102,8 @@ def _messages(data: Json, tools: Tools) -> list[Json]:
             turns.result(*result_of(call_id_of(item, where), _parts(item.get("output"), f"{where}.output")))
         elif kind == "message":
             _message(item, where, turns)
+        elif kind == "agent_message":
+            _agent_message(item, where, turns, tools.left_out)
         elif kind == MORE:
             pass  # its tools are among the others
         elif is_own_item(kind):
@@ -128,6 +130,31 @@ def _message(item: Json, where: str, turns: _Turns) -> None:
         turns.add({"role": "system" if role == "developer" else role, "content": content})
     else:
         raise wrong(f"{where}.role", "has to be user, assistant, system or developer")
+
+
+_ENCRYPTED = "gAAAA"
+"""How OpenAI's ciphertexts begin, which are Fernet's (github.com/fernet/spec)."""
+
+
+def _agent_message(item: Json, where: str, turns: _Turns, left_out: list[str]) -> None:
+    """What another agent says to this one, as Codex's do; a user's message, which names its sender.
+
+    OpenAI's models encrypt what they tell other agents. What any other model wrote stands in the same place as it is.
+    """
+    objects(item.get("content"), f"{where}.content")
+    given: list[Json] = []
+    for part in item["content"]:
+        hidden = part.get("encrypted_content")
+        if part.get("type") != "encrypted_content":
+            given.append(part)
+        elif isinstance(hidden, str) and not hidden.startswith(_ENCRYPTED):
+            given.append({"type": "input_text", "text": hidden})
+        else:
+            left_out.append(f"{where}: what an agent says is encrypted for OpenAI alone")
+    parts = _parts(given, f"{where}.content")
+    if parts:
+        texts = [part["text"] for part in parts if part["type"] == "text"]
+        turns.add({"role": "user", "content": "".join(texts) if len(texts) == len(parts) else parts})
 
 
 class _Turns:

@@ -28,7 +28,7 @@ _ITEMS = frozenset(
     | {"web_search_call", "computer_call", "computer_call_output"}
     | {"shell_call", "shell_call_output", "apply_patch_call", "apply_patch_call_output"}
     | {"compaction", "compaction_summary", "context_compaction", "compaction_trigger"}
-    | {"configuration_update"}
+    | {"configuration_update", "agent_reasoning"}
 )
 
 

@@ -94,6 +94,35 @@ ITEMS: dict[str, tuple[Any, list[dict[str, Any]]]] = {
 }  # fmt: skip
 
 
+def of_agent(*content: Any) -> dict[str, Any]:
+    return {"type": "agent_message", "author": "/root", "recipient": "/root/child", "content": list(content)}
+
+
+HEAD = {"type": "input_text", "text": "Sender: /root\nPayload:\n"}
+AGENTS: dict[str, tuple[list[Any], Any, int]] = {
+    "text": ([HEAD], HEAD["text"], 0),
+    "what a model wrote where others encrypt": (
+        [HEAD, {"type": "encrypted_content", "encrypted_content": "Say ALPHA."}], f"{HEAD['text']}Say ALPHA.", 0),
+    "an image": ([HEAD, {"type": "input_image", "image_url": "u"}],
+                 [{"type": "text", "text": HEAD["text"]}, {"type": "image_url", "image_url": {"url": "u"}}], 0),
+    "a ciphertext": ([HEAD, {"type": "encrypted_content", "encrypted_content": "gAAAAABo"}], HEAD["text"], 1),
+    "a ciphertext alone": ([{"type": "encrypted_content", "encrypted_content": "gAAAAABo"}], None, 1),
+    "nothing": ([], None, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_what_another_agent_says(name: str) -> None:
+    """It is told to the model as a user's; what OpenAI alone can read is left out, and the answer says so."""
+    content, expected, left_out = AGENTS[name]
+    parsed = parse(input=[{"role": "user", "content": "x"}, of_agent(*content)])
+    said = [] if expected is None else [{"role": "user", "content": expected}]
+    assert [{"role": "user", "content": "x"}, *said] == parsed.request.body["messages"]
+    body = completion("m")
+    whole = parsed.speaker.whole(body, Answer(Reply(body, "m"), REPORT, "first", "p", "m"))
+    assert left_out == len(whole["orchestrator"].get("left_out", []))
+
+
 @pytest.mark.parametrize("name", ITEMS)
 def test_items_become_messages(name: str) -> None:
     """What a model thought, said and called in a row is one turn."""
@@ -131,6 +160,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no input": ({"input": None}, "input"),
     "an item that is none": ({"input": ["x"]}, "input[0]"),
     "a reference": ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
+    "an agent that says nothing": ({"input": [{"type": "agent_message"}]}, "input[0].content"),
     "a role": ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role"),
     "content": ({"input": [{"role": "user", "content": 3}]}, "input[0].content"),
     "a file by name": ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]},

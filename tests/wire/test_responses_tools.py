@@ -248,6 +248,7 @@ ITEMS: list[Json] = [
     },
     {"type": "apply_patch_call_output", "call_id": "c", "status": "completed"},
     {"type": "configuration_update"},
+    {"type": "agent_reasoning"},
 ]
 
 
