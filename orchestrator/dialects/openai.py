@@ -113,10 +113,12 @@ def _embeddings(body: Json, model: str) -> Reply | Failure:
 def _tidy(choice: Json, body: Json, position: int) -> None:
     """Puts one choice in order, in place: the body was made here, of the bytes that came."""
     message = choice["message"]
-    if "finish_reason" in choice:
-        finish_of(choice)
     flatten(message)
     calls = message.get("tool_calls")
+    if "finish_reason" in choice:
+        finish_of(choice)
+        if choice["finish_reason"] is None:
+            choice["finish_reason"] = "tool_calls" if calls else "stop"  # none is said, and clients insist on one
     for index, call in enumerate(calls if isinstance(calls, list) else ()):
         if isinstance(call, dict):
             if not call.get("id"):

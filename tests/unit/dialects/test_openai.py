@@ -286,6 +286,29 @@ def test_text_on_the_finish_chunk_goes_out_before_it() -> None:
     assert [d.get("content") for d in deltas(pieces)] == ["a", "b"]
 
 
+@pytest.mark.parametrize(("reason", "expected"), [("length", "length"), ("", "stop")])
+def test_an_empty_finish_reason_is_none(reason: str, expected: str) -> None:
+    """The answer goes on, however long nothing comes: it is not held for the last of it."""
+    decoder = DIALECT.decoder(ASKED, "m", "text/event-stream")
+    pieces = decoder.feed(
+        b"".join(b"data: " + json.dumps(chunk({"content": "a"}, "")).encode() + b"\n\n" for _ in "12")
+    )
+    assert [None, None] == [json.loads(p.data)["choices"][0]["finish_reason"] for p in pieces if isinstance(p, Chunk)]
+    assert not decoder.holding
+    last = b"data: " + json.dumps(chunk({}, reason)).encode() + b"\n\ndata: [DONE]\n\n"
+    assert expected == finish(decoder.feed(last)).last["choices"][0]["finish_reason"]
+
+
+@pytest.mark.parametrize("reason", ["", None])
+@pytest.mark.parametrize(("calls", "expected"), [(None, "stop"), ([{"id": "c", "function": {}}], "tool_calls")])
+def test_a_whole_answer_without_a_reason(reason: str | None, calls: Any, expected: str) -> None:
+    """Gets one."""
+    choice = {"index": 0, "message": {"content": "hi", "tool_calls": calls}, "finish_reason": reason}
+    reply = DIALECT.decode(ASKED, "m", 200, {}, json.dumps({"choices": [choice]}).encode())
+    assert isinstance(reply, Reply)
+    assert expected == reply.body["choices"][0]["finish_reason"]
+
+
 def test_a_second_finish_reason_is_dropped() -> None:
     """Exactly one a choice."""
     pieces = decode(chunk({"content": "a"}, "stop"), chunk({}, "stop"), b"[DONE]")
