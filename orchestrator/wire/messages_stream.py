@@ -138,7 +138,7 @@ class MessageEvents:
             block = {"type": "redacted_thinking", "data": detail.get("data")}
             return [*self._within(None, block), *self._close()]
         if detail.get("signature") and self._open == "thinking":
-            return [self._grow({"type": "signature_delta", "signature": detail["signature"]}), *self._close()]
+            return self._close(str(detail["signature"]))
         return []
 
     def _call(self, call: Json) -> list[bytes]:
@@ -183,11 +183,15 @@ class MessageEvents:
     def _grow(self, delta: Json) -> bytes:
         return _event({"type": "content_block_delta", "index": self._index, "delta": delta})
 
-    def _close(self) -> list[bytes]:
+    def _close(self, signature: str = "") -> list[bytes]:
         if self._open is None:
             return []
+        # Thoughts end with a signature, also where a model has none: Claude Code has been seen to take nothing of an answer
+        # without (github.com/routatic/proxy, issue 51).
+        signed = self._open == "thinking"
+        ended = [self._grow({"type": "signature_delta", "signature": signature})] if signed else []
         self._open = None
-        return [_event({"type": "content_block_stop", "index": self._index})]
+        return [*ended, _event({"type": "content_block_stop", "index": self._index})]
 
 
 def _event(event: Json) -> bytes:

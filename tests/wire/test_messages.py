@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.endpoint import Endpoint
 from orchestrator.transport import Transport
+from orchestrator.wire.messages import MessagesSpeaker
 from tests.unit.dialects.test_anthropic import BLOCKS, END, MESSAGE, SEARCH, START, STREAM, block, wire
 from tests.upstream import Upstream
 from tests.wire.conftest import Serve, Stack
@@ -160,6 +161,21 @@ async def test_a_stream_comes_as_it_was_said(both: Stack, claude: Claude) -> Non
     assert blocks == accumulated([START, *claude.events[2:]])
     assert MESSAGE["usage"] == said[-2][1]["usage"]
     assert ("tool_use", "claude") == (said[-2][1]["delta"]["stop_reason"], said[-2][1]["provider"])
+
+
+def test_thoughts_end_with_a_signature() -> None:
+    """An empty one where the model has none, just before their end, as Anthropic's streams have it."""
+    head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    speaker = MessagesSpeaker()
+    deltas = [{"reasoning_content": "h"}, {"reasoning_content": "m"}, {"content": "so"}]
+    said = named(
+        speaker.chunks([orjson.dumps({**head, "choices": [{"index": 0, "delta": one}]}) for one in deltas]).decode()
+    )
+    assert ["thinking_delta", "thinking_delta", "signature_delta", "text_delta"] == [
+        event["delta"]["type"] for _, event in said if "delta" in event
+    ]
+    at = next(i for i, (_, event) in enumerate(said) if event.get("delta", {}).get("type") == "signature_delta")
+    assert ("", "content_block_stop") == (said[at][1]["delta"]["signature"], said[at + 1][0])
 
 
 async def test_a_stream_begins_with_what_was_read(both: Stack, stack: Stack) -> None:
