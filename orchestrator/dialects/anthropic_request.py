@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from orchestrator.config.settings import ModelOptions
+from orchestrator.dialects.anthropic_turns import acceptable, call_identity
 from orchestrator.types import Json, Request
 
 MAX_TOKENS = 4096
@@ -70,29 +71,9 @@ def encode(request: Request, model: str, options: ModelOptions) -> Json:
         body |= extension
         # Others that speak this shape sign nothing, and some insist on having their thoughts back.
         if "claude" in model and isinstance(turns := extension.get("messages"), list):
-            body["messages"] = _signed(turns)
+            body["messages"] = acceptable(turns)
     # Whom is asked, and how, is not for the request's extension to say.
     return {**body, "model": model, "stream": request.stream}
-
-
-def _signed(turns: list[Any]) -> list[Any]:
-    """Turns without thoughts that bear no signature: another model's, as a caller of Anthropic's shape was told them and
-    gives them back. For one of them Anthropic refuses the whole request (docs.anthropic.com/en/docs/build-with-claude/
-    extended-thinking, "Preserving thinking blocks")."""
-    found: list[Any] = []
-    for turn in turns:
-        content = turn.get("content") if isinstance(turn, dict) else None
-        if isinstance(content, list) and any(map(_is_unsigned, content)):
-            # A turn of nothing else is left out: an empty one is refused, too.
-            if kept := [block for block in content if not _is_unsigned(block)]:
-                found.append({**turn, "content": kept})
-        else:
-            found.append(turn)
-    return found
-
-
-def _is_unsigned(block: Any) -> bool:
-    return isinstance(block, dict) and block.get("type") == "thinking" and not block.get("signature")
 
 
 def _tools(given: Json) -> Json:
@@ -244,7 +225,7 @@ def _assistant(message: Json, where: str) -> list[Json]:
         if not isinstance(arguments, dict):
             raise Unsupported(f"{at}.function.arguments", "the arguments are no object")
         blocks.append(
-            {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": arguments}
+            {"type": "tool_use", "id": call_identity(call.get("id")), "name": function.get("name"), "input": arguments}
             | ({"cache_control": call["cache_control"]} if call.get("cache_control") else {})
         )
     return blocks
@@ -252,7 +233,7 @@ def _assistant(message: Json, where: str) -> list[Json]:
 
 def _tool_result(message: Json, where: str) -> Json:
     content = message.get("content")
-    result: Json = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
+    result: Json = {"type": "tool_result", "tool_use_id": call_identity(message.get("tool_call_id"))}
     result["content"] = content if isinstance(content, str) else _parts(content, where)
     if message.get("is_error"):
         result["is_error"] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -132,6 +133,30 @@ async def test_thoughts_of_another_model_are_not_given_to_anthropics(both: Stack
     assert expected == claude.asked[0]["messages"]
     assert 200 == (await both.http.post("/v1/messages", json={**asked, "model": "claude/kimi"})).status_code
     assert turns == claude.asked[1]["messages"]
+
+
+@pytest.mark.parametrize("shape", ["chat/completions", "messages"])
+async def test_calls_of_another_model_have_identities_that_anthropic_takes(
+    both: Stack, claude: Claude, shape: str
+) -> None:
+    """Of a call and of its result alike; those that it takes stay."""
+    given = ("functions.f:0", "functions.f:1", "call_1")
+    if shape == "messages":
+        calls = [{"type": "tool_use", "id": one, "name": "f", "input": {}} for one in given]
+        results = [{"type": "tool_result", "tool_use_id": one, "content": "x"} for one in given]
+        turns: list[Any] = [HI, {"role": "assistant", "content": calls}, {"role": "user", "content": results}]
+    else:
+        function = {"name": "f", "arguments": "{}"}
+        called = [{"id": one, "type": "function", "function": function} for one in given]
+        results = [{"role": "tool", "tool_call_id": one, "content": "x"} for one in given]
+        turns = [HI, {"role": "assistant", "content": None, "tool_calls": called}, *results]
+    asked = {"model": "claude/claude-x", "max_tokens": 9, "messages": turns}
+    assert 200 == (await both.http.post(f"/v1/{shape}", json=asked)).status_code
+    _, said, answered = claude.asked[0]["messages"]
+    found = [block["id"] for block in said["content"]]
+    assert found == [block["tool_use_id"] for block in answered["content"]]
+    assert (3, "call_1") == (len(set(found)), found[2])
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]+", one) for one in found)
 
 
 async def test_what_is_answered_comes_as_it_was_said(both: Stack, claude: Claude) -> None:
