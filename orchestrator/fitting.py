@@ -8,6 +8,7 @@ alone knows may be sent along to a whole tier, and those that are routing choice
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ def fitted(request: Request, quirks: Quirks) -> Request:
         # A value by the name that it wants goes before one that would have to be renamed.
         drops = quirks.drops | {old for old, new in quirks.renames.items() if new in body}
         body = {quirks.renames.get(name, name): value for name, value in body.items() if name not in drops}
-    if (quirks.roles or quirks.turn_drops) and "messages" in body:
+    if (quirks.roles or quirks.turn_drops or quirks.call_id_characters) and "messages" in body:
         body = {**body, "messages": [_turn(message, quirks) for message in body["messages"]]}
     return request if body is given else request._replace(body={**body, **own})
 
@@ -65,4 +66,18 @@ def _own(body: Json, name: str) -> Json:
 
 def _turn(message: Mapping[str, Any], quirks: Quirks) -> Json:
     turn = {name: value for name, value in message.items() if name not in quirks.turn_drops}
-    return turn | {"role": quirks.roles.get(turn["role"], turn["role"])}
+    turn["role"] = quirks.roles.get(turn["role"], turn["role"])
+    if (length := quirks.call_id_characters) is not None:
+        if isinstance(calls := turn.get("tool_calls"), list):
+            turn["tool_calls"] = [{**call, "id": _identity(call.get("id"), length)} for call in calls]
+        if "tool_call_id" in turn:
+            turn["tool_call_id"] = _identity(turn["tool_call_id"], length)
+    return turn
+
+
+def _identity(given: Any, length: int) -> Any:
+    """The identity of a call that another provider's model made, in the call and in its result alike: its digest, where it is
+    not made of so many letters and digits."""
+    if not isinstance(given, str) or (len(given) == length and given.isascii() and given.isalnum()):
+        return given
+    return hashlib.sha256(given.encode()).hexdigest()[:length]

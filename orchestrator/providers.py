@@ -121,7 +121,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             key_variable="MISTRAL_API_KEY",
             # Any field that it does not know is refused with 422 (extra_forbidden). What it knows:
             # github.com/mistralai/client-python, models/chatcompletionrequest.py, assistantmessage.py (3.7.0). Its streams
-            # say their usage unasked.
+            # say their usage unasked. Of a call, too: "Tool call id was … but must be a-z, A-Z, 0-9, with a length of 9"
+            # (github.com/langchain-ai/langchain, pull request 24668).
             quirks=Quirks(
                 extension="mistral",
                 renames={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
@@ -134,6 +135,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                     | {"audio", "function_call"}
                 ),
                 roles={"developer": "system"},
+                call_id_characters=9,
             ),
             model_options=ABILITIES["mistral"],
         ),

@@ -200,6 +200,8 @@ class Quirks:
     """Fields of a message that it refuses."""
     roles: Mapping[str, str] = field(default_factory=dict)
     """Roles of messages that it wants by another name."""
+    call_id_characters: int | None = None
+    """How many letters and digits the identity of a tool's call has to be made of; None: it takes any."""
     prefill_fields: Mapping[str, object] = field(default_factory=dict)
     """What a request has to say beside a last assistant turn for it to be continued."""
     prefill_turn: Mapping[str, object] = field(default_factory=dict)

@@ -53,6 +53,21 @@ def test_groq_is_not_told_what_a_model_thought() -> None:
     assert [turn] == fitted(Request({"messages": [{**turn, **thought}]}), PRESETS["groq"].quirks).body["messages"]
 
 
+def test_calls_of_other_models_have_identities_that_mistral_takes() -> None:
+    """Nine letters and digits, the same in a call and in its result; its own stay."""
+    given = ["call_005AKQn2j5TEr4S6i3zNN59m", "D681PevKs", "toolu_01é23", None]
+    calls: list[Json] = [{"id": one, "type": "function", "function": {"name": "f", "arguments": "{}"}} for one in given]
+    turns: list[Json] = [{"role": "assistant", "content": "", "tool_calls": calls}]
+    turns += [{"role": "tool", "tool_call_id": one, "content": "x"} for one in given]
+    before = repr(turns)
+    said, *results = fitted(Request({"messages": turns}), PRESETS["mistral"].quirks).body["messages"]
+    found = [call["id"] for call in said["tool_calls"]]
+    assert found == [result["tool_call_id"] for result in results]
+    assert ("D681PevKs", None, before) == (found[1], found[3], repr(turns))
+    assert all(len(one) == 9 and one.isascii() and one.isalnum() for one in found[:3])
+    assert 3 == len(set(found[:3]))
+
+
 def test_messages_are_fitted_and_their_unknown_fields_pass() -> None:
     """Roles by the provider's names; what it refuses is left out."""
     quirks = Quirks(roles={"developer": "system"}, turn_drops=frozenset({"refusal"}))
