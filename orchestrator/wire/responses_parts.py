@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from orchestrator.types import Json
 from orchestrator.wire.chat import logprob_rows
@@ -47,10 +47,11 @@ def thoughts(asked: Json) -> str:
 
 def logprobs_of(choice: Json) -> list[Json]:
     """The log probabilities of a chat completion's choice as a response has them."""
-    return [
-        {**_token(row), "top_logprobs": [_token(top) for top in row.get("top_logprobs") or ()]}
-        for row in logprob_rows(choice) or ()
-    ]
+    return [{**_token(row), "top_logprobs": _tops(row.get("top_logprobs"))} for row in logprob_rows(choice) or ()]
+
+
+def _tops(given: Any) -> list[Json]:
+    return [_token(top) for top in given if isinstance(top, dict)] if isinstance(given, list) else []
 
 
 def _token(row: Json) -> Json:

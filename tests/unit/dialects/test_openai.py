@@ -289,7 +289,7 @@ def test_text_on_the_finish_chunk_goes_out_before_it() -> None:
 @pytest.mark.parametrize(("reason", "expected"), [("length", "length"), ("", "stop")])
 def test_an_empty_finish_reason_is_none(reason: str, expected: str) -> None:
     """The answer goes on, however long nothing comes: it is not held for the last of it."""
-    decoder = DIALECT.decoder(ASKED, "m", "text/event-stream")
+    decoder = DIALECT.decoder(ASKED, "m")
     pieces = decoder.feed(
         b"".join(b"data: " + json.dumps(chunk({"content": "a"}, "")).encode() + b"\n\n" for _ in "12")
     )
