@@ -94,8 +94,10 @@ class Child:
         """The status as soon as its `changes` are others than those seen, or when the time is over."""
         if self.status.changes == seen:
             self._changed.clear()
+            # Not `wait_for`: cancelled just when there is news, that of Python 3.11 forgets about it.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._changed.wait()
         return self.status
 
     def _say(self, **said: Any) -> None:

@@ -258,6 +258,27 @@ async def test_long_lines_and_bars_of_progress(make: Make, mark: str, caplog: py
     assert "100%" in child.status.reason
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_who_listens_can_be_stopped_just_when_there_is_news(mark: str, turns: int) -> None:
+    """However many turns of the loop after it: else whoever waits for the end of the listening waits for ever."""
+    child = Child("gpu/0", hosted(), "127.0.0.1", mark)
+
+    async def listen() -> None:
+        while True:
+            await child.changed(child.status.changes, 60)
+
+    listening = asyncio.ensure_future(listen())
+    await asyncio.sleep(0.01)
+    child._say(state="restarting")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    listening.cancel()
+    ended, _ = await asyncio.wait([listening], timeout=5)
+    listening.cancel()
+    assert {listening} == ended
+    await child.stop()
+
+
 def test_on_a_loop_as_rays_actors_have_it(mark: str) -> None:
     """uvloop's, in a thread that is not the main one."""
 
