@@ -84,13 +84,17 @@ class Link:
 
     async def _session(self, address: Address) -> None:
         """Opens the session and stays until it ends. Raises what stopped it from being opened."""
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(address.host, address.port), DEAD_S)
+        # Time-outs, and not `wait_for`: cancelled just when something has come, that of Python 3.11 forgets about it, and who
+        # closes the link would wait for the end of a session that goes on.
+        async with asyncio.timeout(DEAD_S):
+            reader, writer = await asyncio.open_connection(address.host, address.port)
         try:
             writer.write(frame(Kind.OPEN))
             frames = Frames()
             taken: list[tuple[int, bytes]] = []
             while not taken:
-                data = await asyncio.wait_for(reader.read(READ_BYTES), DEAD_S)
+                async with asyncio.timeout(DEAD_S):
+                    data = await reader.read(READ_BYTES)
                 if not data:
                     raise ConnectionError("the pool closed the connection")
                 taken = frames.feed(data)
@@ -102,7 +106,8 @@ class Link:
             heard_s = asyncio.get_running_loop().time()
             while True:
                 try:
-                    data = await asyncio.wait_for(reader.read(READ_BYTES), PING_S)
+                    async with asyncio.timeout(PING_S):
+                        data = await reader.read(READ_BYTES)
                     heard_s = asyncio.get_running_loop().time()
                     if not data:
                         return

@@ -128,7 +128,9 @@ class RayCalls:
 
     async def _start_late(self, flight: Flight, call: Call, model: str) -> None:
         try:
-            await asyncio.wait_for(flight.link.up.wait(), RESTART_S)
+            # Not `wait_for`: stopped just when the pool is back, that of Python 3.11 would have the call made for nobody.
+            async with asyncio.timeout(RESTART_S):
+                await flight.link.up.wait()
         except TimeoutError:
             why = flight.link.problem
             flight.failure = Failure(
