@@ -98,15 +98,22 @@ class Accounts:
     def __init__(self) -> None:
         self._accounts: dict[str, Account] = {}
         self._unwritten: Counter[tuple[str, str]] = Counter()
+        """How leases, by writer and account, have changed without anybody's having begun to write it down."""
+        self._on_their_way: Counter[tuple[str, str]] = Counter()
+        """The same of those that are being written down."""
 
     def __contains__(self, account: str) -> bool:
         return account in self._accounts
 
     def restore(self, account: str, spent: int, leased: Mapping[str, int]) -> None:
-        """Takes over from the disk what is spent and leased; who waits goes on waiting."""
+        """Takes over from the disk what is spent and leased; what is not there yet stays, and who waits goes on waiting."""
         found = self._accounts.setdefault(account, Account())
         found.spent = spent
         found.leased = {one.ask.writer: 0 for one in found.waiting} | dict(leased)
+        for changes in (self._unwritten, self._on_their_way):
+            for (writer, name), units in changes.items():
+                if name == account:
+                    found.leased[writer] = found.leased.get(writer, 0) + units
 
     def ask(self, ask: Ask) -> Answer | Waiting:
         """An answer, or a place in line: what comes of it is said by `serve`, to be called after each change."""
@@ -143,13 +150,22 @@ class Accounts:
 
     def unwritten(self) -> list[tuple[str, str, int]]:
         """How leases have changed since the last time, by `ask` and `serve`: (writer, account, units). They are to be on disk
-        before any answer is given; what `settle` and `forfeit` change is there already."""
-        changes, self._unwritten = self._unwritten, Counter()
-        return [(writer, account, units) for (writer, account), units in changes.items() if units]
+        before any answer is given, and on their way there until `arrived`; what `settle` and `forfeit` change is there
+        already."""
+        self._on_their_way, self._unwritten = self._unwritten, Counter()
+        return [(writer, account, units) for (writer, account), units in self._on_their_way.items() if units]
+
+    def arrived(self) -> None:
+        """They are on disk, or will not be."""
+        self._on_their_way = Counter()
 
     def undo(self, ask: Ask, granted: Granted) -> None:
         """A lease that could not be written down: nobody has it."""
         self._accounts[ask.account].leased[ask.writer] -= granted.units
+
+    def again(self, writer: str, account: str, units: int) -> None:
+        """So much of a change is still to be written down."""
+        self._unwritten[writer, account] += units
 
     def leave(self, waiting: Waiting) -> None:
         """Whoever has waited long enough goes out of the line; harmless where it has its answer."""

@@ -6,6 +6,7 @@ Leases that are granted while others are being written go to disk together, in o
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -88,16 +89,20 @@ class Lending:
                 answered, self._answered = self._answered, []
                 failure: LedgerFailed | None = None
                 stale: Balances = {}
+                changes = self.accounts.unwritten()
                 try:
-                    if changes := self.accounts.unwritten():
+                    if changes:
                         grown = {account for _, account, units in changes if units > 0}
                         stale = await self._write(changes, self.accounts.limits(grown))
                 except LedgerFailed as error:
                     failure = error
+                self.accounts.arrived()
+                undone: Counter[tuple[str, str]] = Counter()
                 for ask, answer, told in answered:
                     given = answer
                     if isinstance(answer, Granted) and (failure is not None or stale):
                         self.accounts.undo(ask, answer)
+                        undone[ask.writer, ask.account] += answer.units
                         # Where another process has leased it, whoever asks again is told how things are now.
                         given = Granted(0, answer.left, scarce=True)
                     if told.done():
@@ -106,6 +111,11 @@ class Lending:
                         told.set_result(given)
                     else:
                         told.set_exception(failure)
+                if stale:
+                    # What was handed in of other accounts was refused with the rest.
+                    for writer, account, units in changes:
+                        if account not in stale:
+                            self.accounts.again(writer, account, units - undone[writer, account])
                 self.refresh(stale)
         finally:
             self._writing = None

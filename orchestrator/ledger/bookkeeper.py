@@ -141,12 +141,17 @@ class Bookkeeper:
         return self._lending.accounts.rows()
 
     async def _restore(self) -> None:
-        """Takes over what was spent and leased before this process, once, before anything changes."""
+        """Takes over what was spent and leased before this process, before anything changes; and again where it is not known
+        what has become of a change."""
         async with self._restoring:
             if not self._restored:
-                self.alerts.restore(await self.writing(self.store.alerts))
-                await self._refresh()
                 self._restored = True
+                try:
+                    self.alerts.restore(await self.writing(self.store.alerts))
+                    await self._refresh()
+                except BaseException:
+                    self._restored = False
+                    raise
 
     async def _refresh(self) -> None:
         """How accounts stand, by the database. It is read where it is written, so that nothing is missed in between."""
@@ -157,7 +162,12 @@ class Bookkeeper:
         self._lending.refresh({account: (spent.get(account, 0), of) for account, of in leased.items()})
 
     async def _grant(self, leases: Sequence[tuple[str, str, int]], limits: Mapping[str, int]) -> Balances:
-        return await self.writing(self.store.grant, leases, self._clock(), limits)
+        try:
+            return await self.writing(self.store.grant, leases, self._clock(), limits)
+        except LedgerFailed:
+            # What was handed in is still leased there, or all of it was written, and the answer lost.
+            self._restored = False
+            raise
 
     async def writing(self, work: Callable[..., _T], *arguments: Any) -> _T:
         """Runs a method of the store that writes: one after the other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -71,6 +72,91 @@ async def test_a_lease_that_cannot_be_written_is_not_given(ledger_url: str, monk
                 await books.lease(ask("a", 2, 80, kept=10), 0.0)
         assert 10 == (await row(books))["leased"]
         assert Granted(90, 100, scarce=True) == await books.lease(ask("b", 1, 90), 0.0)
+
+
+async def test_what_is_handed_in_while_nothing_can_be_written_is_free_on_disk_too(
+    ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the next question: else it would stay leased there, and count as spent when its writer is gone."""
+    async with opened(ledger_url) as books:
+        await books.lease(ask("a", 1, 60), 0.0)
+
+        def full(*_: object) -> None:
+            raise LedgerFailed("disk full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(books.store, "grant", full)
+            with pytest.raises(LedgerFailed, match="disk full"):
+                await books.lease(ask("a", 2, 10, kept=20), 0.0)
+        assert 1 == (await books.lease(ask("a", 3, 1, kept=20), 0.0)).units  # type: ignore[union-attr]
+        assert {("a", X): 21} == books.store.balances()[1]
+        assert 21 == (await row(books))["leased"]
+
+
+async def test_what_is_handed_in_together_with_what_was_too_much_is_free_on_disk_too(ledger_url: str) -> None:
+    """The database refused all of it, since another process had leased out of one account; the other account's was right."""
+    async with AsyncExitStack() as stack:
+        one, other = [await stack.enter_async_context(opened(ledger_url)) for _ in range(2)]
+        handed_in = Ask("a", 1, "key:y", 100, 0, 60, 60)
+        await one.lease(handed_in, 0.0)
+        await one.budgets()
+        await other.lease(ask("b", 1, 60), 0.0)
+        too_much, told = await asyncio.gather(
+            one.lease(ask("a", 2, 50), 0.0), one.lease(handed_in._replace(number=2, need=1, want=1), 0.0)
+        )
+        assert [0, 0] == [too_much.units, told.units]  # type: ignore[union-attr]
+        await one.lease(ask("a", 3, 1), 0.0)
+        assert {("a", "key:y"): 0, ("a", X): 1, ("b", X): 60} == {("a", "key:y"): 0, **one.store.balances()[1]}
+
+
+@pytest.mark.parametrize("written", [True, False])
+async def test_accounts_that_are_read_anew_while_a_lease_is_on_its_way(
+    ledger_url: str, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    """They know of it, and let go of it where it cannot be written; whoever asked for it is told in any case."""
+    async with opened(ledger_url) as books:
+        await books.lease(ask("z", 1, 10), 0.0)
+        balances, go = books.store.balances, threading.Event()
+
+        def slowly() -> Any:
+            found = balances()
+            assert go.wait(20)
+            return found
+
+        def full(*_: object) -> None:
+            raise LedgerFailed("disk full")
+
+        monkeypatch.setattr(books.store, "balances", slowly)
+        reading = asyncio.ensure_future(books._refresh())
+        await asyncio.sleep(0.05)
+        if not written:
+            monkeypatch.setattr(books.store, "grant", full)
+        asking = asyncio.ensure_future(books.lease(ask("a", 1, 60), 0.0))
+        await asyncio.sleep(0.05)
+        go.set()
+        await reading
+        ended, _ = await asyncio.wait([asking], timeout=5)
+        assert {asking} == ended
+        assert written == (asking.exception() is None)
+        monkeypatch.undo()
+        assert (70 if written else 10) == (await row(books))["leased"]
+
+
+async def test_nothing_is_leased_before_it_is_known_what_was(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While that cannot be read, whoever asks is told."""
+    async with opened(ledger_url) as books:
+        await books.lease(ask("a", 1, 60), 0.0)
+    async with opened(ledger_url) as books:
+
+        def away() -> None:
+            raise LedgerFailed("away")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(books.store, "balances", away)
+            for number in (1, 2):
+                with pytest.raises(LedgerFailed, match="away"):
+                    await books.lease(ask("b", number, 60), 0.0)
+        assert Granted(0, 100, scarce=True) == await books.lease(ask("b", 3, 60), 0.0)
 
 
 async def test_who_waits_is_answered_when_there_is_enough(ledger_url: str) -> None:
