@@ -184,6 +184,9 @@ class RayDesk:
             # It is being restarted, or has ended itself: it is found or made again.
             self._handle = None
             raise LedgerFailed(f"the ledger's actor is away ({type(error).__name__})") from None
+        if came is None:
+            # Nothing was acknowledged, and nothing asked: whoever called keeps what it had to say.
+            raise LedgerFailed("the ledger's actor was restarted, and restarted again")
         if isinstance(came, LedgerFailed):
             raise came
         return came
