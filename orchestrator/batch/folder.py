@@ -243,12 +243,17 @@ class Folder(Claim):
         assert results is not None
 
         def sync() -> int:
-            content = memoryview(b"".join(lines))
+            content = b"".join(lines)
+            written = 0
             try:
-                while content:
-                    content = content[os.write(results, content) :]
+                while written < len(content):
+                    written += os.write(results, memoryview(content)[written:])
                 os.fsync(results)
             except OSError as error:
+                # Half a line, that is, which whatever is written next would go on with.
+                torn = written - (content.rfind(b"\n", 0, written) + 1)
+                with contextlib.suppress(OSError):
+                    os.ftruncate(results, os.fstat(results).st_size - torn)
                 raise Unwritable(f"{self._at(RESULTS)} cannot be written: {error.strerror or error}") from None
             return len(lines)
 

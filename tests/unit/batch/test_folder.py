@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.batch.folder import BadFolder, Folder, identity
+from orchestrator.batch.folder import BadFolder, Folder, Unwritable, identity
 from orchestrator.batch.spec import Spec, load_spec
 from orchestrator.types import Json
 from tests.unit.batch.given import write_spec
@@ -144,6 +144,33 @@ def test_failed_lines_are_taken_out_and_kept(spec: Spec) -> None:
     assert 2 == again.take_failed()
     assert (["1", "3"], 1.5) == (items(again), again.spent_before_usd())
     assert 0 == again.take_failed()
+    again.close()
+
+
+def test_what_a_full_disk_has_torn_is_cut_off(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written after it, where there is room again, begins a line of its own; whole lines stay."""
+    folder = opened(spec)
+    put(folder, line("1"))
+    real, room = os.write, [150]
+
+    def filling(file: int, content: bytes) -> int:
+        if not room[0]:
+            raise OSError(28, "No space left on device")
+        written = real(file, content[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr(os, "write", filling)
+    for item in ("2", "3", "4"):
+        folder.append(line(item))
+    with pytest.raises(Unwritable, match="No space left"):
+        folder.take_pending()()
+    monkeypatch.undo()
+    put(folder, line("5"))
+    assert ["1", "2", "3", "5"] == items(folder)
+    folder.close()
+    again = opened(spec)
+    assert ["1", "2", "3", "5"] == items(again)
     again.close()
 
 
