@@ -92,9 +92,9 @@ def read(content: bytes, date: str, source: str = URL) -> Mapping[str, Price]:
 
 
 def _price(pricing: Json, source: str, date: str) -> Price | None:
-    if _part(pricing, "prompt") is None or _part(pricing, "completion") is None:
+    output, given = _part(pricing, "completion"), pricing.get("overrides")
+    if _part(pricing, "prompt") is None or output is None:
         return None
-    given = pricing.get("overrides")
     overrides = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
     by_time = [one for one in overrides if "min_prompt_tokens" not in one]
     if by_time:
@@ -104,7 +104,8 @@ def _price(pricing: Json, source: str, date: str) -> Price | None:
     thoughts, image, request = (_part(pricing, name) for name in ("internal_reasoning", "image", "request"))
     return Price(
         **rates,
-        reasoning_per_mtok_usd=_mtok(thoughts) if thoughts else None,
+        # Thoughts that cost what output does are output: also where an hour or a long input makes that dearer.
+        reasoning_per_mtok_usd=_mtok(thoughts) if thoughts and thoughts != output else None,
         image_usd=image or None,
         request_usd=request or None,
         tiers=_tiers(overrides, pricing),

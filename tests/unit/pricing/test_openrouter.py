@@ -9,8 +9,10 @@ import orjson
 import pytest
 
 from orchestrator.pricing import openrouter
+from orchestrator.pricing.cost import cost_of
 from orchestrator.pricing.openrouter import NotFetched, fetch, read
 from orchestrator.pricing.price import Price, Tier
+from orchestrator.types import Usage
 from tests.unit.pricing.listing import LISTED, Listing, listing
 
 SAID: dict[str, Any] = {"source": openrouter.URL, "date": "2026-11-25"}
@@ -72,7 +74,17 @@ def test_what_it_says() -> None:
         ),
     }
     assert expected == {name: found[name] for name in expected}
-    assert 10.0 == found["google/gemini-2.5-pro"].reasoning_per_mtok_usd
+    assert None is found["google/gemini-2.5-pro"].reasoning_per_mtok_usd
+
+
+@pytest.mark.parametrize(("thoughts", "expected"), [("0.00001", 15.0), ("0.00003", 30.0)])
+def test_thoughts_that_cost_what_output_does_are_output(thoughts: str, expected: float) -> None:
+    """Behind a long input, too, where output costs more: a tier has no price of thoughts. Those of another price keep it."""
+    overrides = [{"min_prompt_tokens": 200_001, "prompt": "0", "completion": "0.000015"}]
+    pricing = {"prompt": "0", "completion": "0.00001", "internal_reasoning": thoughts, "overrides": overrides}
+    price = read(orjson.dumps({"data": [{"id": "a", "pricing": pricing}]}), "2026-11-25")["a"]
+    thought = Usage(200_001, 1_000_000, reasoning_tokens=1_000_000)
+    assert expected == cost_of(price, thought)
 
 
 @pytest.mark.parametrize(
