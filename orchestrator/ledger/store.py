@@ -41,6 +41,8 @@ PIECE = 1_000
 _LOCK = 0x6F7263686C656467
 """PostgreSQL's advisory lock for changes of the schema: `orchledg`."""
 _READING = "ledger_reading"
+_OF_VALUES = ("22", "23")
+"""Data exceptions and violations of constraints (postgresql.org/docs/current/errcodes-appendix.html)."""
 _TAKE = (
     update(tables.leases)
     .where(tables.leases.c.writer == bindparam("by"), tables.leases.c.account == bindparam("of"))
@@ -302,8 +304,7 @@ class Store:
             yield
         except SQLAlchemyError as error:
             why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            passes = isinstance(error, OperationalError | InterfaceError | TimeoutError)
-            raise LedgerFailed(f"{self.name}: {why}", passes) from None
+            raise LedgerFailed(f"{self.name}: {why}", _passes(error)) from None
         except (OverflowError, ValueError, TypeError) as error:
             # Of a driver, for a value that it has no place for: whoever sent it is told, and nobody else waits for ever.
             raise LedgerFailed(f"{self.name}: {type(error).__name__}: {error}", passes=False) from None
@@ -327,6 +328,14 @@ class Store:
                 for statement in tables.STEPS[version]:
                     connection.execute(text(statement))
                 connection.execute(self._count, {"name": "schema", "value": 1})
+
+
+def _passes(error: SQLAlchemyError) -> bool:
+    """Whether the same may be taken later. Of what PostgreSQL says, all but its words on values: a standby is promoted,
+    rights are given, a schema is made."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    of_values = state is None or state[:2] in _OF_VALUES
+    return isinstance(error, OperationalError | InterfaceError | TimeoutError) or not of_values
 
 
 def _sqlite(url: URL) -> Engine:

@@ -322,6 +322,23 @@ def test_a_database_that_is_away_is_said_without_its_password() -> None:
         assert PASSWORD not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [("default_transaction_read_only%3Don", "read-only"), ("role%3Dpg_monitor", "no schema")],
+)
+def test_a_server_that_takes_nothing_for_a_while(postgres: Postgres, setting: str, why: str) -> None:
+    """A standby before it is promoted, or rights that are still to be given: no fault of the batch, which is to be kept."""
+    url = postgres.database()
+    batch = Batch("w", 1, (request("w-1"),), {"key:ada": 1})
+    with closing(Store(url)) as store, closing(Store(f"{url}%20-c{setting}")) as refused:
+        store.balances()
+        with pytest.raises(LedgerFailed, match=why) as caught:
+            refused.write(batch)
+        assert caught.value.passes
+        store.write(batch)
+        assert 1 == count(store, "requests")
+
+
 def test_a_server_that_was_restarted(postgres: Postgres) -> None:
     """The store connects anew by itself."""
     with closing(Store(postgres.database())) as store:
