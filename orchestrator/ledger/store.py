@@ -36,6 +36,20 @@ from orchestrator.ledger.records import Batch, KeyRow, RequestRecord
 
 BUSY_S = 2.0
 """How long a database that somebody else has locked is waited for; then it is said, and tried again with the next batch."""
+LOCKED_S = 10.0
+"""The same of PostgreSQL's locks, for which those who make its schema queue."""
+IDLE_S = 30.0
+"""A transaction in which nothing happens for so long is ended by PostgreSQL. One whose process was frozen, or died with its
+machine, would hold its locks until the server's system notices, by default in two hours."""
+_SILENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,
+}
+"""When a server that has fallen silent is given up (postgresql.org/docs/current/libpq-connect.html): left to itself, the
+system takes a quarter of an hour, or two hours. Seconds, but for the last one."""
 PIECE = 1_000
 """Rows that are deleted at once."""
 _LOCK = 0x6F7263686C656467
@@ -358,8 +372,19 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _postgresql(url: URL) -> Engine:
+    own = {name: value for name, value in _SILENCE.items() if name not in url.query}
     # A connection that was idle may have been closed by a restart: it is tried before use.
-    return create_engine(url.set(drivername="postgresql+psycopg"), hide_parameters=True, pool_pre_ping=True)
+    engine = create_engine(
+        url.set(drivername="postgresql+psycopg"), hide_parameters=True, pool_pre_ping=True, connect_args=own
+    )
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: Any, _: Any) -> None:
+        for name, limit_s in (("lock_timeout", LOCKED_S), ("idle_in_transaction_session_timeout", IDLE_S)):
+            connection.execute(f"SET {name} = {round(limit_s * 1000)}")
+        connection.commit()
+
+    return engine
 
 
 def _meta(connection: Connection, name: str) -> int:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import create_engine, func, inspect, select, text
 
 from orchestrator.errors import LedgerFailed
+from orchestrator.ledger import store as module
 from orchestrator.ledger import tables
 from orchestrator.ledger.records import Batch, KeyRow
 from orchestrator.ledger.store import Balance, Store
@@ -337,6 +338,34 @@ def test_a_server_that_takes_nothing_for_a_while(postgres: Postgres, setting: st
         assert caught.value.passes
         store.write(batch)
         assert 1 == count(store, "requests")
+
+
+def test_a_lock_that_somebody_does_not_let_go_of_is_said(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a while, rather than waited for for ever: the batch comes again."""
+    monkeypatch.setattr(module, "LOCKED_S", 0.3)
+    url = postgres.database()
+    batch = Batch("w", 1, (), {"key:ada": 1})
+    with closing(Store(url)) as store, closing(Store(url)) as other, other.engine.connect() as holding:
+        store.balances()
+        holding.execute(text("LOCK TABLE accounts"))
+        with pytest.raises(LedgerFailed, match="lock timeout") as caught:
+            store.write(batch)
+        assert caught.value.passes
+        holding.rollback()
+        store.write(batch)
+        assert ({"key:ada": 1}, {}) == store.balances()
+
+
+def test_a_writer_that_stands_still_lets_go_of_its_locks(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the server's doing: one that was frozen, or whose machine died and closed nothing, holds up nobody for long."""
+    monkeypatch.setattr(module, "IDLE_S", 0.3)
+    url = postgres.database()
+    with closing(Store(url)) as store, closing(Store(url)) as frozen, frozen.engine.connect() as holding:
+        store.balances()
+        holding.execute(text("LOCK TABLE accounts"))
+        store.write(Batch("w", 1, (), {"key:ada": 1}))
+        holding.invalidate()
+        assert ({"key:ada": 1}, {}) == store.balances()
 
 
 def test_a_server_that_was_restarted(postgres: Postgres) -> None:
