@@ -83,6 +83,8 @@ class Keyring:
         self._read_from: KeyBook | None = None
         self._version: int | None = None
         self._rows: tuple[KeyRow, ...] = ()
+        self._readable: dict[str, Known] = {}
+        """By name: those that are known for what they are."""
         self._by_hash: dict[str, Known] = {}
         self._looked_s = -inf
         self._next: asyncio.Task[LedgerFailed | None] | None = None
@@ -158,15 +160,28 @@ class Keyring:
                 self._version = version
 
     def _take(self, rows: tuple[KeyRow, ...]) -> None:
-        if rows != self._rows:
-            self._rows = rows
-            self._by_hash = {row.key_sha256: _known(row) for row in rows if row.revoked_at is None}
+        if rows == self._rows:
+            return
+        readable: dict[str, Known] = {}
+        for row in rows:
+            try:
+                readable[row.name] = _known(row)
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                # One that a newer program has made, say: the others are not to stay as they were for its sake.
+                if row not in self._rows:
+                    _log.warning("the key %r cannot be read, and is refused: %s", row.name, error)
+        self._rows, self._readable = rows, readable
+        self._by_hash = {
+            row.key_sha256: readable[row.name] for row in rows if row.revoked_at is None and row.name in readable
+        }
 
     async def rows(self) -> list[Json]:
         """All that there are and were, as JSON, without hashes. Raises LedgerFailed."""
         await self.look()
         return [
-            {**shown(_known(row).key), "created_at": row.created_at, "revoked_at": row.revoked_at} for row in self._rows
+            {**shown(self._readable[row.name].key), "created_at": row.created_at, "revoked_at": row.revoked_at}
+            for row in self._rows
+            if row.name in self._readable
         ]
 
     def names(self) -> Iterator[str]:

@@ -187,3 +187,22 @@ def test_whatever_goes_wrong_it_goes_on_following(caplog: pytest.LogCaptureFixtu
 
     run(main())
     assert "keys could not be read" in caplog.text
+
+
+def test_a_key_that_cannot_be_read_is_none_and_keeps_nobody_elses(caplog: pytest.LogCaptureFixture) -> None:
+    """Such as one that a newer program has made: it is said, and others are made and revoked as ever."""
+
+    async def main() -> None:
+        book = Book()
+        one = over(book)
+        await one.add(JOHN)
+        await book.put_key(KeyRow("newer", "ef" * 32, '{"models": [], "unheard_of": 1}', 1.0))
+        await one.look()
+        assert (True, None) == (one.find("ab" * 32) is not None, one.find("ef" * 32))
+        assert ["john"] == [row["name"] for row in await one.rows()]
+        assert ["john", "newer"] == [*one.names()]
+        await one.revoke("john")
+        assert one.find("ab" * 32) is None
+
+    run(main())
+    assert 1 == caplog.text.count("the key 'newer' cannot be read")
