@@ -47,9 +47,11 @@ class Schedule:
         """Whether to fetch now. Warns, once for each file, of prices that are stale."""
         now_s = self._clock()
         self._warn(prices, now_s)
-        if not prices.refresh_h or not prices.cache or now_s < self._not_before_s:
+        # What lies further ahead than anything is put off was said by a clock that has been put right since.
+        waits = now_s < self._not_before_s <= now_s + AGAIN_S[-1] * (1 + JITTER)
+        if not prices.refresh_h or not prices.cache or waits:
             return False
-        return prices.written_s is None or now_s - prices.written_s >= prices.refresh_h * 3600 * self._later
+        return prices.written_s is None or abs(now_s - prices.written_s) >= prices.refresh_h * 3600 * self._later
 
     def _warn(self, prices: Prices, now_s: float) -> None:
         old = age_of(prices, now_s)

@@ -77,6 +77,20 @@ def test_it_is_time_where_there_is_no_file_or_an_old_one() -> None:
     assert {True, False} == dues
 
 
+def test_a_clock_that_was_a_year_ahead_holds_up_nothing() -> None:
+    """What was fetched and tried by it lies in the future: that is no reason to wait until then."""
+    clock = Clock()
+    schedule = Schedule(clock, random.Random(1))
+    clock.now_s += 365 * 24 * HOUR_S
+    ahead_s = clock.now_s
+    schedule.ended(None)
+    clock.now_s -= 365 * 24 * HOUR_S
+    assert schedule.due(kept(ahead_s))
+    schedule.ended("nobody is there")
+    assert not schedule.due(kept(ahead_s))
+    assert not Schedule(clock, random.Random(1)).due(kept(clock.now_s + 60))
+
+
 def test_after_a_failure_it_is_tried_again_later_and_later(caplog: pytest.LogCaptureFixture) -> None:
     """Each is logged in a line; a success ends it, and the new file is given time to be seen."""
     clock = Clock()
