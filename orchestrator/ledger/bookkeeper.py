@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain, compress
+from math import inf
 from typing import Any, TypeVar
 
 from orchestrator.budgets.accounts import Answer, Ask
@@ -55,25 +56,29 @@ class Bookkeeper:
         alerts: operations.Alerts | None = None,
         forfeited: Callable[[str, Mapping[str, int]], None] | None = None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
         self.retention_days = retention_days
         self._clock = clock
-        self._begun_s = clock()
+        # Silence is told by a clock that nobody sets, and that sleeps with the machine: by the other, one that wakes up would
+        # bury everybody.
+        self._monotonic = monotonic
+        self._begun_s = monotonic()
         self._writer = ThreadPoolExecutor(1, "ledger-writer")
         self._reader = ThreadPoolExecutor(1, "ledger-reader")
         self._waiting: list[tuple[Batch, asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._heard: dict[str, float] = {}
-        """Writer -> when it was last heard of."""
+        """Writer -> when it was last heard of, by that clock."""
         self._forfeited = forfeited
         self.alerts = Alerts(alerts or operations.Alerts(), partial(self.writing, store.note_alert))
         self._lending = Lending(self._grant)
         self._restoring = asyncio.Lock()
         self._restored = False
         self._keys_version: int | None = None
-        self._forgotten_s = 0.0
+        self._forgotten_s = -inf
         self._said = False
 
     def start(self) -> None:
@@ -95,7 +100,7 @@ class Bookkeeper:
 
     async def post(self, batch: Batch) -> Posted:
         """Returns when the batch is on disk; at once for sequence 0, which only says that its writer is there."""
-        self._heard[batch.writer] = self._clock()
+        self._heard[batch.writer] = self._monotonic()
         if batch.sequence:
             written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append((batch, written))
@@ -131,7 +136,7 @@ class Bookkeeper:
 
     async def lease(self, ask: Ask, wait_s: float) -> Answer:
         """Leases a part of a budget (`orchestrator.budgets.purse.Bank`)."""
-        self._heard[ask.writer] = self._clock()
+        self._heard[ask.writer] = self._monotonic()
         await self._restore()
         return await self._lending.lease(ask, wait_s)
 
@@ -221,22 +226,26 @@ class Bookkeeper:
         if late := await self.reading(self.store.unseen, now_s - GONE_S / 2):
             # What a process has heard stands in the database only where somebody may ask: another ledger's process, that
             # shares the database, and knows only what stands there.
-            if heard := [name for name in late if now_s - self._heard.get(name, 0.0) <= GONE_S / 2]:
+            if heard := [name for name in late if self._silent_s(name) <= GONE_S / 2]:
                 await self.writing(self.store.seen, heard, now_s)
             # A ledger that comes back has not heard of anybody: they are given the time to come back as well.
-            if now_s - self._begun_s > GONE_S:
-                await self._bury(await self.reading(self.store.unseen, now_s - GONE_S), now_s)
+            if self._monotonic() - self._begun_s > GONE_S:
+                await self._bury(await self.reading(self.store.unseen, now_s - GONE_S))
         if self._lending.accounts.writers() - self._heard.keys():
             # Who posts to another ledger's process may have spent and given back what it had leased.
             await self._refresh()
-        if now_s - self._forgotten_s > FORGET_S:
-            self._forgotten_s = now_s
+        if self._monotonic() - self._forgotten_s > FORGET_S:
+            self._forgotten_s = self._monotonic()
             while await self.writing(self.store.forget, now_s - self.retention_days * DAY_S):
                 await asyncio.sleep(PAUSE_S)
 
-    async def _bury(self, gone: Sequence[str], now_s: float) -> None:
+    def _silent_s(self, writer: str) -> float:
+        """For how long a writer was not heard of here."""
+        return self._monotonic() - self._heard.get(writer, -inf)
+
+    async def _bury(self, gone: Sequence[str]) -> None:
         for writer in gone:
-            if now_s - self._heard.get(writer, 0.0) > GONE_S:
+            if self._silent_s(writer) > GONE_S:
                 self._heard.pop(writer, None)
                 lost = await self.writing(self.store.forfeit, writer)
                 _log.warning("a coordinator is gone: what it had leased counts as spent (%d accounts)", len(lost))

@@ -58,7 +58,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def books(store: Counting, clock: Clock) -> AsyncIterator[Bookkeeper]:
-    keeper = Bookkeeper(store, 90, clock=clock)
+    keeper = Bookkeeper(store, 90, clock=clock, monotonic=clock)
     yield keeper
     await keeper.aclose()
 
@@ -138,7 +138,7 @@ async def test_a_dead_writer(store: Counting, clock: Clock) -> None:
     had nothing to write, nor anybody before a ledger that has just come up has been there as long."""
     told: list[tuple[str, Mapping[str, int]]] = []
     store.grant([("dead", "x", 10), ("quiet", "x", 5), ("back", "x", 1)], AT_S - 100)
-    books = Bookkeeper(store, 90, forfeited=lambda *one: told.append(one), clock=clock)
+    books = Bookkeeper(store, 90, forfeited=lambda *one: told.append(one), clock=clock, monotonic=clock)
     await books.post(batch("dead"))
     await books.look()
     clock.now_s += 20
@@ -169,6 +169,24 @@ async def test_one_that_was_heard_of_lately(books: Bookkeeper, store: Counting, 
     assert ({"x": 10}, {}) == store.balances()
 
 
+async def test_a_machine_that_slept_has_buried_nobody(store: Counting, clock: Clock) -> None:
+    """Its clock is an hour ahead at once: who was heard of a second ago lives all the same."""
+    awake = Clock()
+    store.grant([("w", "x", 10)], AT_S)
+    books = Bookkeeper(store, 90, clock=clock, monotonic=awake)
+    for now in (clock, awake):
+        now.now_s += 60
+    await books.post(Batch("w", 0))
+    clock.now_s += 3_600
+    await books.look()
+    assert ({}, {("w", "x"): 10}) == store.balances()
+    awake.now_s += 31
+    clock.now_s += 31
+    await books.look()
+    assert ({"x": 10}, {}) == store.balances()
+    await books.aclose()
+
+
 async def test_nobody_has_to_be_told(books: Bookkeeper, store: Counting, clock: Clock) -> None:
     """Without budgets, a dead writer's leases are spent all the same."""
     store.grant([("dead", "x", 10)], AT_S)
@@ -180,7 +198,7 @@ async def test_nobody_has_to_be_told(books: Bookkeeper, store: Counting, clock: 
 async def test_two_ledgers_of_one_database(books: Bookkeeper, store: Counting, clock: Clock) -> None:
     """Whom one of them hears of is not dead for the other."""
     store.grant([("w", "x", 10)], AT_S)
-    other = Bookkeeper(Store(store.engine.url.render_as_string(False)), 90, clock=clock)
+    other = Bookkeeper(Store(store.engine.url.render_as_string(False)), 90, clock=clock, monotonic=clock)
     for _ in range(10):
         clock.now_s += 10
         await books.post(Batch("w", 0))

@@ -195,7 +195,7 @@ async def test_what_a_dead_writer_had_leased_is_spent(ledger_url: str) -> None:
     """When it was not heard of for long enough; one that turns up goes on."""
     now = [1_000.0]
     told: list[tuple[str, Mapping[str, int]]] = []
-    how = {"clock": lambda: now[0], "forfeited": lambda *one: told.append(one)}
+    how = {"clock": lambda: now[0], "monotonic": lambda: now[0], "forfeited": lambda *one: told.append(one)}
     async with opened(ledger_url, **how) as books:
         await books.lease(ask("dead", 1, 60), 0.0)
         now[0] += 2 * module.GONE_S
