@@ -109,22 +109,51 @@ def _dearest_input(rates: Price | Tier, *, an_hour: bool) -> float:
 
 def _most_input(request: Request, price: Price) -> tuple[int, int, bool]:
     """How many tokens the input may have at the most; how many images are in it; whether it may be cached for an hour."""
-    body, again = request.body, b""
-    extension = body.get("anthropic")
+    each = IMAGE_TOKENS if price.image_tokens is None else price.image_tokens
+    body, extension = request.body, request.body.get("anthropic")
+    again, own_images, own_tokens = b"", 0, 0
     if isinstance(extension, dict) and "messages" in extension:
-        # The same messages in Anthropic's own words: a model gets either.
-        again = orjson.dumps(extension)
+        # The messages in Anthropic's own words: a model gets either.
         body = {name: value for name, value in body.items() if name != "anthropic"}
+        again = orjson.dumps([extension, _beside(body, extension)])
+        own_images, inline = _own_images(extension["messages"])
+        own_tokens = len(again) + own_images * each - inline
     content = orjson.dumps(body)
-    tokens, images = max(len(content), len(again)) + AROUND_TOKENS, 0
+    tokens, images = len(content), 0
     if "images" in request.needs:
         addresses = [*_images(request.body)]
         images = len(addresses)
         inline = sum(len(address.partition(",")[2]) for address in addresses if address.startswith("data:"))
-        tokens += images * (IMAGE_TOKENS if price.image_tokens is None else price.image_tokens) - inline
+        tokens += images * each - inline
+    tokens = max(tokens, own_tokens) + AROUND_TOKENS
     if "tools" in request.needs:
         tokens += TOOLS_TOKENS
-    return tokens, images, b'"1h"' in content or b'"1h"' in again
+    return tokens, max(images, own_images), b'"1h"' in content or b'"1h"' in again
+
+
+def _beside(body: Json, extension: Json) -> list[Any]:
+    """What a model of Anthropic's gets of a chat's body beside such an extension, which replaces what it says itself."""
+    beside: list[Any] = [] if "tools" in extension else [body.get("tools")]
+    if "output_config" not in extension:
+        beside.append(body.get("response_format"))
+    if "system" not in extension:
+        messages = body.get("messages") or ()
+        beside += (one for one in messages if isinstance(one, dict) and one.get("role") in ("system", "developer"))
+    return beside
+
+
+def _own_images(said: Any) -> tuple[int, int]:
+    """How many images are in messages of Anthropic's shape, results of tools included, and how long their data are."""
+    if isinstance(said, list):
+        found = [_own_images(one) for one in said]
+        return sum(count for count, _ in found), sum(length for _, length in found)
+    if not isinstance(said, dict):
+        return 0, 0
+    if said.get("type") == "image":
+        source = said.get("source")
+        data = source.get("data") if isinstance(source, dict) else None
+        return 1, len(data) if isinstance(data, str) else 0
+    return _own_images(said.get("content"))
 
 
 def _images(body: Json) -> list[str]:

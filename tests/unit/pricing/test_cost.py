@@ -229,6 +229,57 @@ def test_what_anthropic_would_be_sent_is_the_same_messages_again() -> None:
     assert worst(longer) > 1.9 * worst(request(text))
 
 
+TEXT = "x" * 100_000
+PICTURE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{TEXT}"}}
+OWN_PICTURE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": TEXT}}
+SAID: Any = [{"role": "user", "content": TEXT}]
+
+
+@pytest.mark.parametrize(
+    ("asked", "tokens"),
+    [
+        (request("hi", tools=[{"description": TEXT}], anthropic={"messages": SAID}), 200_000),
+        (request("hi", tools=[{"description": TEXT}], anthropic={"messages": SAID, "tools": [1]}), 100_000),
+        (request("hi", messages=[{"role": "system", "content": TEXT}], anthropic={"messages": SAID}), 200_000),
+        (
+            request(
+                "hi",
+                messages=[{"role": "system", "content": TEXT[:50_000]}],
+                response_format={"json_schema": TEXT[:40_000]},
+                anthropic={"messages": SAID, "system": "s", "output_config": {}},
+            ),
+            100_000,
+        ),
+        (
+            request("hi", ("images",), messages=[{"role": "user", "content": [PICTURE]}], anthropic={"messages": SAID}),
+            100_000,
+        ),
+        (
+            request(
+                "hi",
+                ("images",),
+                messages=[{"role": "user", "content": [PICTURE]}],
+                anthropic={
+                    "messages": [{"role": "user", "content": [{"type": "tool_result", "content": [OWN_PICTURE]}]}]
+                },
+            ),
+            IMAGE_TOKENS,
+        ),
+    ],
+    ids=[
+        "tools beside",
+        "its own tools",
+        "a system prompt beside",
+        "all its own",
+        "a picture that it does not get",
+        "the same picture",
+    ],
+)
+def test_what_anthropic_would_be_sent_beside_messages_of_its_own(asked: Request, tokens: int) -> None:
+    """What the extension does not say itself is the rest's; a picture in the one is no text that is less in the other."""
+    assert pytest.approx(tokens * 2 / M, rel=0.1) == worst(asked)
+
+
 def test_the_worst_case_has_the_tier_that_may_be_reached() -> None:
     """And the price of writing to a cache, for an hour only where the request says so."""
     assert worst(request("x" * 199_000), TIERED) < 0.25
