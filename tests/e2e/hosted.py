@@ -32,6 +32,7 @@ from tests.hosts import Host
 GCS_PORT, HTTP_PORT = 6379, 8000
 BIN = Path(sys.executable).parent
 READY_S = 150.0
+ASK_S = 240.0
 REPLICA = "SERVE_REPLICA"
 """So an HAProxy calls coordinators; it also knows a proxy of Serve's, for when there are none."""
 UP = "2"
@@ -100,8 +101,13 @@ class Hosted:
         return f"http://{host.address}:{HTTP_PORT}"
 
     def ask(self, caller: Host, asking: Callable[[], Awaitable[Any]]) -> Any:
-        """What comes of asking from a host."""
-        return caller.call(lambda: anyio.run(asking))
+        """What comes of asking from a host, for no longer than `ASK_S`."""
+
+        async def bounded() -> Any:
+            with anyio.fail_after(ASK_S):
+                return await asking()
+
+        return caller.call(lambda: anyio.run(bounded))
 
     async def ready(self, *hosts: Host) -> None:
         """Returns once all pools can be reached through each host's port, whose HAProxy knows all coordinators. To be awaited
