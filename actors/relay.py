@@ -299,9 +299,10 @@ class _Link(asyncio.Protocol):
         self.full = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
-        if self.full is not None:
-            self.full.set_result(None)
-            self.full = None
+        full, self.full = self.full, None
+        # Who waited for it may have been cancelled meanwhile.
+        if full is not None and not full.done():
+            full.set_result(None)
 
     def connection_lost(self, _error: Exception | None) -> None:
         if self._timer is not None:

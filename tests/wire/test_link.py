@@ -11,7 +11,7 @@ import pytest
 from actors import link
 from actors.frames import Kind, frame
 from actors.link import Link, RelayStream
-from actors.relay import Address, Relay, Ticketed
+from actors.relay import Address, Relay, Ticketed, _Link
 from actors.waiting import RayCalls
 from orchestrator.routes import Candidate
 from orchestrator.strategies.plan import Call
@@ -157,3 +157,13 @@ async def test_a_call_that_is_stopped_just_when_its_pool_is_back_is_not_made(
     await turns(10)
     await reached.aclose()
     assert made == pool.calls
+
+
+async def test_a_stream_that_was_ended_while_its_reader_was_slow_is_no_error_later() -> None:
+    """When what was on its way to the reader has been taken after all."""
+    accepted = _Link(Relay("127.0.0.1"))
+    accepted.pause_writing()
+    assert accepted.full is not None
+    accepted.full.cancel()
+    accepted.resume_writing()
+    assert accepted.full is None
