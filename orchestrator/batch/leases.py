@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.batch.schedule import Purse
+from orchestrator.money import DECIMALS
 
 
 class Lender:
@@ -27,7 +28,8 @@ class Lender:
 
     def lend(self, least_usd: float, wanted_usd: float) -> float:
         """As much as is wanted, or what is left; 0: that is less than what is needed at the least."""
-        if self._left_usd < least_usd:
+        # See `Purse.take`.
+        if round(self._left_usd - least_usd, DECIMALS) < 0:
             self.refused = True
             return 0.0
         usd = min(max(wanted_usd, least_usd), self._left_usd)

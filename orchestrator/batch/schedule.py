@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from orchestrator.batch.grading import OPINIONS
 from orchestrator.batch.items import Asked, Item
+from orchestrator.money import DECIMALS
 from orchestrator.types import Failure, FailureKind
 
 PATIENCE_S = 600.0
@@ -84,7 +85,8 @@ class Purse:
 
     def take(self, worst_usd: float) -> bool:
         """Sets the worst case of a request aside; False: there is not so much left."""
-        if self.spent_usd + self.held_usd + worst_usd > self.budget_usd:
+        # To a step of the grid: sums of floats are a hair off, and a budget of just what all may cost is enough for all.
+        if round(self.spent_usd + self.held_usd + worst_usd - self.budget_usd, DECIMALS) > 0:
             return False
         self.held_usd += worst_usd
         return True

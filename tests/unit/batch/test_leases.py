@@ -21,6 +21,16 @@ def test_no_more_is_lent_than_there_is() -> None:
     assert 3.0 == Lender(5.0, 0.0).lend(3.0, 1.0)
 
 
+def test_a_budget_of_what_all_may_cost_is_lent_to_the_end() -> None:
+    """Sums of tenths are a hair off in binary."""
+    lender, purse = Lender(0.3, 0.0), LentPurse(lambda _: None, reserve=0)
+    for _ in range(3):
+        purse.add(lender.lend(0.1, 0.1))
+        assert purse.take(0.1)
+    assert (0.0, True) == (lender.lend(1e-9, 0.1), lender.refused)
+    assert not purse.take(1e-9)
+
+
 def test_a_purse_asks_for_more_before_it_is_empty() -> None:
     """It goes on with what is left meanwhile, and gives back what it has no use for."""
     short: list[float] = []

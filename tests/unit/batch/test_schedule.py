@@ -77,6 +77,17 @@ def test_nothing_is_begun_that_could_cost_too_much() -> None:
     assert one.out_of_money
 
 
+@pytest.mark.parametrize("count", [3, 7, 1000])
+def test_a_budget_of_what_all_may_cost_is_enough_for_all(count: int) -> None:
+    """As `--dry-run` says it, to the cent: sums of tenths are a hair off in binary. The next one is too much."""
+    purse = Purse(round(count * 0.1, 10))
+    assert all(purse.take(0.1) for _ in range(count))
+    assert not purse.take(1e-9)
+    for _ in range(count):
+        purse.settle(0.1, None)
+    assert not purse.take(1e-9)
+
+
 def test_without_a_budget_nobody_counts() -> None:
     """Infinity is what there is."""
     assert Purse(None).take(1e9)
