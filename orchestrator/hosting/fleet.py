@@ -65,7 +65,8 @@ class Fleet:
         )
         short = needed > len(staying)
         self._short_since_s = min(self._short_since_s, now_s) if short else inf
-        most = self._need(now_s, needed)
+        # What was needed when there might be more counts for no more than there may be now.
+        most = min(bounds.max, self._need(now_s, needed))
         if short and (not staying or now_s - self._short_since_s >= GROW_S or len(staying) < bounds.min):
             self._short_since_s = inf
             return self._grow(needed - len(staying), now_s)

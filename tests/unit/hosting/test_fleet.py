@@ -115,6 +115,15 @@ def test_other_bounds_are_gone_by() -> None:
     assert (1, 2) == one.step(Demand(), 1.0)
 
 
+def test_fewer_that_there_may_be_are_fewer_at_once() -> None:
+    """Whatever was needed while there might be more: their GPUs are wanted elsewhere, and not in `idle_s`."""
+    one = fleet(0, 3)
+    one.step(Demand(25), 0.0)
+    one.configure(Hosted(command=("server",), replicas=Replicas(0, 1, target=10, idle_s=100.0)))
+    assert () == one.step(Demand(25), 1.0)
+    assert [0] == numbers(one)
+
+
 def test_a_call_is_told_what_it_can_count_on() -> None:
     """While it is started, for the first time or again: to wait; when it does not come up: why, in its own words, at once."""
     one = fleet(0, 1)
