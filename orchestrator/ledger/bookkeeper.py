@@ -107,7 +107,12 @@ class Bookkeeper:
             if self._writing is None or self._writing.done():
                 self._writing = asyncio.ensure_future(self._write())
             await written
-        given = [await self.alerts.look(account, *self._lending.accounts.standing(account)) for account in batch.spent]
+        accounts = self._lending.accounts
+        given = [
+            await self.alerts.look(account, *accounts.standing(account))
+            for account in batch.spent
+            if account in accounts
+        ]
         return Posted(batch.sequence, await self.keys_version(), tuple(chain.from_iterable(given)))
 
     async def _write(self) -> None:
@@ -132,6 +137,9 @@ class Bookkeeper:
         for batch in compress(batches, written):
             if batch.spent or batch.returned:
                 self._lending.settled(batch.writer, batch.spent, batch.returned)
+        if not all(written):
+            # This process may have done so before, or another one since the accounts were read.
+            self._restored = False
         return None
 
     async def lease(self, ask: Ask, wait_s: float) -> Answer:

@@ -191,6 +191,17 @@ async def test_two_processes_lease_out_of_one_database(ledger_url: str) -> None:
         assert Exhausted(40) == await other.lease(ask("b", 4, 50, kept=40), 0.0)
 
 
+async def test_a_batch_that_a_ledger_given_up_for_dead_has_written_after_all(ledger_url: str) -> None:
+    """It is acknowledged by the one that followed, which had looked at the accounts before; and counted there, too."""
+    async with AsyncExitStack() as stack:
+        following, dead = [await stack.enter_async_context(opened(ledger_url)) for _ in range(2)]
+        assert [] == await following.budgets()
+        batch = Batch("a", 1, (), {X: 20})
+        await dead.post(batch)
+        assert 1 == (await following.post(batch)).sequence
+        assert Exhausted(80) == await following.lease(ask("b", 1, 81), 0.0)
+
+
 async def test_what_a_dead_writer_had_leased_is_spent(ledger_url: str) -> None:
     """When it was not heard of for long enough; one that turns up goes on."""
     now = [1_000.0]
