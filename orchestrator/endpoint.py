@@ -253,7 +253,7 @@ class Endpoint:
     ) -> Reply | Failure | EndpointStream:
         options, quirks = self.provider.options_of(model), self.provider.quirks
         continues = request.resume is not None and options.prefill is True
-        asked = fitted(continuing(request, quirks) if continues else request, quirks)
+        asked = fitted(continuing(request, quirks) if continues else request, quirks, model)
         if is_message(request) and self.provider.dialect != "anthropic":
             asked = capped(asked, options.max_tokens)
         try:

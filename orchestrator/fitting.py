@@ -9,10 +9,12 @@ alone knows may be sent along to a whole tier, and those that are routing choice
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.config.settings import Quirks
+from orchestrator.dialects.signatures import stood_in, unsigned
 from orchestrator.providers import PRESETS
 from orchestrator.types import Json, Request
 
@@ -21,8 +23,9 @@ _OURS = ("model", "messages", "stream")
 """Whom is asked, what and how, is not for an extension to say."""
 
 
-def fitted(request: Request, quirks: Quirks) -> Request:
-    """The request as the provider wants it: the very same one where it wants nothing. What it does not name stays."""
+def fitted(request: Request, quirks: Quirks, model: str = "") -> Request:
+    """The request as the provider wants it of a model: the very same one where it wants nothing. What it does not name
+    stays, but for Google's signatures: they are for Google's models alone."""
     given = body = request.body
     own: Json = {}
     if not EXTENSIONS.isdisjoint(body):
@@ -34,6 +37,8 @@ def fitted(request: Request, quirks: Quirks) -> Request:
         body = {quirks.renames.get(name, name): value for name, value in body.items() if name not in drops}
     if (quirks.roles or quirks.turn_drops or quirks.call_id_characters) and "messages" in body:
         body = {**body, "messages": [_turn(message, quirks) for message in body["messages"]]}
+    if isinstance(turns := body.get("messages"), list) and (signed := _signed(turns, quirks, model)) != turns:
+        body = {**body, "messages": signed}
     return request if body is given else request._replace(body={**body, **own})
 
 
@@ -62,6 +67,15 @@ def _own(body: Json, name: str) -> Json:
     extension = body.get(name)
     found = extension if isinstance(extension, dict) and name in EXTENSIONS else {}
     return {field: value for field, value in found.items() if field not in _OURS}
+
+
+def _signed(turns: list[Json], quirks: Quirks, model: str) -> list[Json]:
+    """Turns with the signatures that the model wants, and without those that are not for it."""
+    if not quirks.signing_models and "gemini" not in model:
+        return [unsigned(turn) for turn in turns]
+    if not quirks.signing_models or not re.search(quirks.signing_models, model):
+        return turns
+    return [stood_in(turn, quirks.stand_in) if turn.get("role") == "assistant" else turn for turn in turns]
 
 
 def _turn(message: Mapping[str, Any], quirks: Quirks) -> Json:

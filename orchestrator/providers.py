@@ -159,7 +159,20 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             base_url="https://generativelanguage.googleapis.com/v1beta/openai",
             key_variable="GEMINI_API_KEY",
             model_prefix="models/",
-            quirks=Quirks(extension="gemini"),
+            # ai.google.dev/gemini-api/docs/thought-signatures: Gemini 3 and later insist (Vertex's `google/gemini-3…`, too).
+            # What stands in for a signature: there, "FAQs", and docs.cloud.google.com/vertex-ai/generative-ai/docs/
+            # thought-signatures. A field that the interface does not know is a 400 (github.com/leookun/cursor-byok, issue
+            # 112; github.com/ed-donner/agents, issue 45); Codex and OpenAI's Agents SDK send these.
+            quirks=Quirks(
+                extension="gemini",
+                drops=frozenset(
+                    {"store", "metadata", "prompt_cache_key", "prompt_cache_retention"}
+                    | {"safety_identifier", "verbosity"}
+                ),
+                turn_drops=frozenset({"reasoning", "reasoning_content", "reasoning_details"}),
+                signing_models=r"(?:^|/)gemini-(?:[3-9]|\d\d|(?:[a-z]+-)+latest)",
+                stand_in={"google": {"thought_signature": "skip_thought_signature_validator"}},
+            ),
             model_options=ABILITIES["gemini"],
         ),
         "azure": Preset(

@@ -206,6 +206,11 @@ class Quirks:
     """What a request has to say beside a last assistant turn for it to be continued."""
     prefill_turn: Mapping[str, object] = field(default_factory=dict)
     """What that turn itself has to say."""
+    signing_models: str = ""
+    """Those that insist on their signature on the first call of each of the assistant's turns: a regular expression that is
+    looked for in the model's name. Empty: none."""
+    stand_in: Mapping[str, object] = field(default_factory=dict)
+    """What such a call has as `extra_content` where another model made it, or its signature is lost."""
 
 
 _NOTHING_KNOWN = ModelOptions()

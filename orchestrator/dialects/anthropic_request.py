@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 
 from orchestrator.config.settings import ModelOptions
-from orchestrator.dialects.anthropic_turns import acceptable, call_identity
+from orchestrator.dialects.anthropic_turns import acceptable, call_identity, without_sealed
+from orchestrator.dialects.signatures import is_anthropics
 from orchestrator.types import Json, Request
 
 MAX_TOKENS = 4096
@@ -69,9 +70,9 @@ def encode(request: Request, model: str, options: ModelOptions) -> Json:
         body["output_config"] = config
     if isinstance(extension := given.get("anthropic"), dict):
         body |= extension
-        # Others that speak this shape sign nothing, and some insist on having their thoughts back.
-        if "claude" in model and isinstance(turns := extension.get("messages"), list):
-            body["messages"] = acceptable(turns)
+        if isinstance(turns := extension.get("messages"), list):
+            # Others that speak this shape sign nothing, and some insist on having their thoughts back.
+            body["messages"] = acceptable(turns) if "claude" in model else without_sealed(turns)
     # Whom is asked, and how, is not for the request's extension to say.
     return {**body, "model": model, "stream": request.stream}
 
@@ -206,6 +207,8 @@ def _source(url: Any, where: str) -> Json:
 def _assistant(message: Json, where: str) -> list[Json]:
     blocks: list[Json] = []
     for detail in map(_object, _list(message.get("reasoning_details"), f"{where}.reasoning_details")):
+        if not is_anthropics(detail):
+            continue
         if detail.get("type") == "reasoning.text" and detail.get("signature"):
             thought = {"type": "thinking", "thinking": detail.get("text") or "", "signature": detail["signature"]}
             blocks.append(thought)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from typing import Any
+
+from orchestrator.dialects.signatures import is_sealed
 
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
 
@@ -18,16 +21,25 @@ def call_identity(identity: Any) -> Any:
 
 
 def acceptable(turns: list[Any]) -> list[Any]:
-    """Turns in Anthropic's shape, with identities that it takes, and without thoughts that bear no signature.
+    """Turns in Anthropic's shape, with identities that it takes, and without thoughts that bear no signature, or another's.
 
     Those are another model's, as a caller was told them and gives them back; for one of them the whole request is refused
     (docs.anthropic.com/en/docs/build-with-claude/extended-thinking, "Preserving thinking blocks"). What needs no change is
     as it came.
     """
+    return _changed(turns, lambda blocks: [_block(block) for block in blocks if not _is_anothers(block)])
+
+
+def without_sealed(turns: list[Any]) -> list[Any]:
+    """Turns in Anthropic's shape without what was sealed for another model (`orchestrator.dialects.signatures`)."""
+    return _changed(turns, lambda blocks: [block for block in blocks if not _is_sealed(block)])
+
+
+def _changed(turns: list[Any], change: Callable[[list[Any]], list[Any]]) -> list[Any]:
     found: list[Any] = []
     for turn in turns:
         content = turn.get("content") if isinstance(turn, dict) else None
-        blocks = [_block(block) for block in content if not _is_unsigned(block)] if isinstance(content, list) else []
+        blocks = change(content) if isinstance(content, list) else []
         if not isinstance(content, list) or blocks == content:
             found.append(turn)
         elif blocks:  # an empty turn is refused, too
@@ -35,8 +47,14 @@ def acceptable(turns: list[Any]) -> list[Any]:
     return found
 
 
-def _is_unsigned(block: Any) -> bool:
-    return isinstance(block, dict) and block.get("type") == "thinking" and not block.get("signature")
+def _is_anothers(block: Any) -> bool:
+    if isinstance(block, dict) and block.get("type") == "thinking":
+        return not block.get("signature") or is_sealed(block["signature"])
+    return _is_sealed(block)
+
+
+def _is_sealed(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") == "redacted_thinking" and is_sealed(block.get("data"))
 
 
 def _block(block: Any) -> Any:

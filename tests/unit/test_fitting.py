@@ -16,7 +16,7 @@ def test_a_request_that_needs_nothing_is_the_very_same() -> None:
     """Not a copy: that is the usual case."""
     request = Request({"messages": [HI], "foo": 1})
     assert fitted(request, Quirks()) is request
-    assert fitted(request, PRESETS["gemini"].quirks) is request
+    assert fitted(request, PRESETS["openrouter"].quirks) is request
 
 
 @pytest.mark.parametrize(
