@@ -14,11 +14,11 @@ from typing import Any
 import orjson
 
 from orchestrator.asks import Answer
-from orchestrator.content import joined
-from orchestrator.dialects.reading import too_deep
+from orchestrator.dialects.signatures import Signature, is_sealed, put, unsealed
 from orchestrator.types import Json
 from orchestrator.wire.chat import chat_request, parse_object, take_head, take_model
 from orchestrator.wire.checks import MESSAGES, Names, check_fields, check_function, check_schema, named, wrong
+from orchestrator.wire.messages_blocks import content_of
 from orchestrator.wire.messages_stream import MessageEvents, stop_of, usage_of_chat
 from orchestrator.wire.results import result_of
 from orchestrator.wire.shape import Parsed
@@ -172,14 +172,24 @@ def _user(blocks: list[Json], role: str, where: str) -> list[Json]:
 
 def _assistant(blocks: list[Json], where: str) -> list[Json]:
     message: Json = {"role": "assistant"}
-    details, calls, rest = list[Json](), list[Json](), list[Json]()
+    details, calls, rest, signed = list[Json](), list[Json](), list[Json](), list[Signature]()
     for i, block in enumerate(blocks):
         match block.get("type"):
-            case "thinking":
+            case "thinking" if not is_sealed(block.get("signature")):
                 said = {"text": block.get("thinking"), "signature": block.get("signature")}
                 details.append({"type": "reasoning.text", **said})
-            case "redacted_thinking":
+            case "redacted_thinking" if not is_sealed(block.get("data")):
                 details.append({"type": "reasoning.encrypted", "data": block.get("data")})
+            case "thinking":
+                found = unsealed(block["signature"])
+                own = found if isinstance(found, dict) else {"type": "reasoning.text"}
+                details.append({**own, "text": block.get("thinking")})
+            case "redacted_thinking":
+                found = unsealed(block["data"])
+                if isinstance(found, Signature):
+                    signed.append(found)
+                elif found is not None:
+                    details.append(found)
             case "tool_use":
                 named(block.get("name"), f"{where}[{i}].name")
                 arguments = orjson.dumps(block.get("input") or {}).decode()
@@ -190,6 +200,8 @@ def _assistant(blocks: list[Json], where: str) -> list[Json]:
     message["content"] = _content(rest, where) if rest or not calls else None
     if calls:
         message["tool_calls"] = calls
+    for signature in signed:
+        put(signature, message)
     return [message | ({"reasoning_details": details} if details else {})]
 
 
@@ -253,44 +265,6 @@ class MessagesSpeaker(MessageEvents):
             "provider": answer.provider,
             "orchestrator": answer.report,
         }
-
-
-def content_of(message: Json) -> list[Json]:
-    """A chat message as blocks: thinking, text, calls of tools."""
-    blocks: list[Json] = []
-    details = message.get("reasoning_details")
-    for detail in details if isinstance(details, list) else []:
-        if isinstance(detail, dict) and detail.get("type") == "reasoning.text":
-            signature = detail.get("signature") or ""
-            blocks.append({"type": "thinking", "thinking": detail.get("text") or "", "signature": signature})
-        elif isinstance(detail, dict) and detail.get("type") == "reasoning.encrypted":
-            blocks.append({"type": "redacted_thinking", "data": detail.get("data")})
-    thought = message.get("reasoning_content") or message.get("reasoning")
-    if isinstance(thought, str) and thought and not any(block["type"] == "thinking" for block in blocks):
-        # OpenAI's models by way of OpenRouter: a summary for people, and beside it the thoughts for the model alone.
-        blocks.insert(0, {"type": "thinking", "thinking": thought, "signature": ""})
-    text = message.get("content") or message.get("refusal")
-    if isinstance(text, list):
-        text = joined(text)
-    if isinstance(text, str) and text:
-        blocks.append({"type": "text", "text": text})
-    calls = message.get("tool_calls")
-    for call in calls if isinstance(calls, list) else []:
-        function = call.get("function") if isinstance(call, dict) else None
-        if isinstance(function, dict):
-            said = arguments_of(function.get("arguments"))
-            blocks.append({"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": said})
-    return blocks
-
-
-def arguments_of(text: Any) -> Json:
-    """The arguments of a call as an object. What a model wrote that is none is kept under `_raw`."""
-    text = text or "{}"
-    try:
-        value = orjson.loads(text)
-    except (orjson.JSONDecodeError, TypeError):
-        return {"_raw": text}
-    return value if isinstance(value, dict) and not too_deep(text.encode(), value) else {"_raw": text}
 
 
 def message_id(identity: Any) -> str:

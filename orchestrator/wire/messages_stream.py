@@ -9,7 +9,9 @@ import orjson
 
 from orchestrator.asks import Answer
 from orchestrator.dialects.messages import STOP, count
+from orchestrator.dialects.signatures import kept, signatures
 from orchestrator.types import Json
+from orchestrator.wire.messages_blocks import redacted
 from orchestrator.wire.shape import sse
 
 
@@ -48,6 +50,11 @@ class MessageEvents:
         """What the open block is: text, thinking, or a tool call's index."""
         self._tools: dict[str, int] = {}
         """The block of each tool call."""
+        self._calls: dict[str, Any] = {}
+        """The identity of each."""
+        self._signed: list[str] = []
+        """Signatures that have come, sealed, and are not told yet."""
+        self._texted = False
         self._beside: dict[int, int] = {}
         """Blocks that Anthropic gave and the chat shape has no place for: theirs, and ours."""
 
@@ -69,6 +76,10 @@ class MessageEvents:
     def end(self, last: Json, usage: Any, answer: Answer) -> bytes:
         """See `Speaker.end`."""
         parts = [] if self._begun else [self._start(last)]
+        # One that came behind its call is told behind it. Where there are no calls it does not have to come back, and clients
+        # look for the answer in the last block.
+        if self._tools:
+            parts += self._sign()
         parts += self._close()
         own = last.get("anthropic") if isinstance(last.get("anthropic"), dict) else {}
         assert own is not None
@@ -121,8 +132,12 @@ class MessageEvents:
         details = delta.get("reasoning_details")
         for detail in details if isinstance(details, list) else []:
             parts += self._detail(detail)
+        self._signed += [signature.sealed() for signature in signatures(delta)]
+        if not self._texted and not self._tools:
+            parts += self._sign()
         text = delta.get("content") or delta.get("refusal")
         if isinstance(text, str) and text:
+            self._texted = True
             parts += self._within("text", {"type": "text", "text": ""})
             parts.append(self._grow({"type": "text_delta", "text": text}))
         calls = delta.get("tool_calls")
@@ -135,18 +150,30 @@ class MessageEvents:
         if not isinstance(detail, dict):
             return []
         if detail.get("type") == "reasoning.encrypted":
-            block = {"type": "redacted_thinking", "data": detail.get("data")}
-            return [*self._within(None, block), *self._close()]
+            self._signed.append(kept(detail))
+            # Thoughts come before the calls that they led to; the block of a call that grows is not to be closed for them.
+            return [] if self._tools else self._sign()
         if detail.get("signature") and self._open == "thinking":
-            return self._close(str(detail["signature"]))
+            return self._close(str(kept(detail)))
         return []
+
+    def _sign(self) -> list[bytes]:
+        """Tells what is signed and has not been told."""
+        parts: list[bytes] = []
+        for sealed in self._signed:
+            parts += [*self._within(None, redacted(sealed)), *self._close()]
+        self._signed.clear()
+        return parts
 
     def _call(self, call: Json) -> list[bytes]:
         name = f"tool {call.get('index', 0)}"
         function = call.get("function")
         function = function if isinstance(function, dict) else {}
         parts: list[bytes] = []
+        identity = self._calls.setdefault(name, call.get("id"))
+        self._signed += [signature.sealed() for signature in signatures(call, identity)]
         if name not in self._tools:
+            parts += self._sign()
             block: Json = {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": {}}
             parts += self._within(name, block)
             self._tools[name] = self._index

@@ -21,6 +21,7 @@ from orchestrator.wire.responses_calls import CALLS, RESULTS, call_id_of, call_o
 from orchestrator.wire.responses_own import FIELDS, is_own_item
 from orchestrator.wire.responses_stream import ResponseEvents
 from orchestrator.wire.responses_tools import MORE, Tools
+from orchestrator.wire.responses_turns import ENCRYPTED, Turns
 from orchestrator.wire.results import result_of
 from orchestrator.wire.shape import Parsed
 
@@ -86,7 +87,7 @@ def _messages(data: Json, tools: Tools) -> list[Json]:
         return [*head, {"role": "user", "content": given}]
     if not isinstance(given, list) or not given:
         raise wrong("input", "has to be text, or a list of at least one item")
-    turns = _Turns()
+    turns = Turns()
     for position, item in enumerate(given):
         where = f"input[{position}]"
         if not isinstance(item, dict):
@@ -95,7 +96,7 @@ def _messages(data: Json, tools: Tools) -> list[Json]:
         if not isinstance(kind, str):
             raise wrong(f"{where}.type", "has to be text")
         if kind == "reasoning":
-            turns.think(_thoughts(item))
+            turns.think(item)
         elif kind in CALLS:
             turns.assistant().setdefault("tool_calls", []).append(call_of(item, where, tools))
         elif kind in RESULTS:
@@ -118,7 +119,7 @@ def _messages(data: Json, tools: Tools) -> list[Json]:
     return [*head, *messages]
 
 
-def _message(item: Json, where: str, turns: _Turns) -> None:
+def _message(item: Json, where: str, turns: Turns) -> None:
     role, parts = item.get("role"), _parts(item.get("content"), f"{where}.content")
     if role == "assistant":
         text = "".join(str(part.get("text") or part.get("refusal") or "") for part in parts)
@@ -132,11 +133,7 @@ def _message(item: Json, where: str, turns: _Turns) -> None:
         raise wrong(f"{where}.role", "has to be user, assistant, system or developer")
 
 
-_ENCRYPTED = "gAAAA"
-"""How OpenAI's ciphertexts begin, which are Fernet's (github.com/fernet/spec)."""
-
-
-def _agent_message(item: Json, where: str, turns: _Turns, left_out: list[str]) -> None:
+def _agent_message(item: Json, where: str, turns: Turns, left_out: list[str]) -> None:
     """What another agent says to this one, as Codex's do; a user's message, which names its sender.
 
     OpenAI's models encrypt what they tell other agents. What any other model wrote stands in the same place as it is.
@@ -147,7 +144,7 @@ def _agent_message(item: Json, where: str, turns: _Turns, left_out: list[str]) -
         hidden = part.get("encrypted_content")
         if part.get("type") != "encrypted_content":
             given.append(part)
-        elif isinstance(hidden, str) and not hidden.startswith(_ENCRYPTED):
+        elif isinstance(hidden, str) and not hidden.startswith(ENCRYPTED):
             given.append({"type": "input_text", "text": hidden})
         else:
             left_out.append(f"{where}: what an agent says is encrypted for OpenAI alone")
@@ -155,65 +152,6 @@ def _agent_message(item: Json, where: str, turns: _Turns, left_out: list[str]) -
     if parts:
         texts = [part["text"] for part in parts if part["type"] == "text"]
         turns.add({"role": "user", "content": "".join(texts) if len(texts) == len(parts) else parts})
-
-
-class _Turns:
-    """The turns of a conversation, as its items come."""
-
-    def __init__(self) -> None:
-        self._messages: list[Json] = []
-        self._thoughts: list[Json] = []
-        """What the assistant thought before what it says next."""
-        self._beside: list[Json] = []
-        """What results have that is no text; behind the last of them, since results follow their calls."""
-
-    def think(self, thoughts: list[Json]) -> None:
-        """The assistant thinks."""
-        self._thoughts += thoughts
-
-    def assistant(self) -> Json:
-        """The assistant's turn that an item belongs to: what it thought, said and called in a row is one."""
-        self._show()
-        if self._thoughts or not self._messages or self._messages[-1]["role"] != "assistant":
-            thought = {"reasoning_details": self._thoughts} if self._thoughts else {}
-            self._messages.append({"role": "assistant", "content": None, **thought})
-            self._thoughts = []
-        return self._messages[-1]
-
-    def result(self, message: Json, beside: list[Json]) -> None:
-        """The result of a call; see `result_of`."""
-        self._messages.append(message)
-        self._beside += beside
-        self._thoughts = []
-
-    def add(self, message: Json) -> None:
-        """A message that is not the assistant's. What it thought, and then said nothing, belongs to no turn."""
-        self._show()
-        self._messages.append(message)
-        self._thoughts = []
-
-    def whole(self) -> list[Json]:
-        """All of them."""
-        self._show()
-        return self._messages
-
-    def _show(self) -> None:
-        if self._beside:
-            self._messages.append({"role": "user", "content": self._beside})
-            self._beside = []
-
-
-def _thoughts(item: Json) -> list[Json]:
-    parts = item.get("content") or item.get("summary") or []
-    text = joined(parts)
-    kept = item.get("encrypted_content")
-    if not kept:
-        return []
-    return [
-        {"type": "reasoning.text", "text": text, "signature": kept}
-        if text
-        else {"type": "reasoning.encrypted", "data": kept}
-    ]
 
 
 def _parts(content: Any, where: str) -> list[Json]:
@@ -281,7 +219,7 @@ def _deltas(message: Json) -> list[Json]:
     thought = message.get("reasoning_content") or message.get("reasoning")
     return [
         {"reasoning_content": thought if isinstance(thought, str) else None},
-        {"reasoning_details": message.get("reasoning_details")},
+        {"reasoning_details": message.get("reasoning_details"), "extra_content": message.get("extra_content")},
         {"content": content, "refusal": message.get("refusal")},
         *({"tool_calls": [{**call, "index": i}]} for i, call in enumerate(calls)),
     ]

@@ -10,6 +10,7 @@ import orjson
 
 from orchestrator.asks import Answer
 from orchestrator.dialects.messages import count
+from orchestrator.dialects.signatures import kept, signatures
 from orchestrator.types import Json
 from orchestrator.wire.responses_calls import CALLS, begun, ended
 from orchestrator.wire.responses_parts import PARTS, logprobs_of, thoughts
@@ -37,6 +38,8 @@ class ResponseEvents:
         """What the item is that grows: reasoning, message, or a tool call's index."""
         self._part: Json = {}
         """The part of it that grows; empty: none does."""
+        self._signed: list[Any] = []
+        """Signatures that have come, sealed, and have no item yet."""
         self._calls: dict[str, int] = {}
         """The place of each call among the items."""
         self._arguments: dict[int, str] = {}
@@ -117,10 +120,13 @@ class ResponseEvents:
             if not isinstance(detail, dict):
                 continue
             if detail.get("signature") and self._open == "reasoning":
-                self._item["encrypted_content"] = detail["signature"]
+                self._item["encrypted_content"] = kept(detail)
             elif detail.get("type") == "reasoning.encrypted":
-                self._add("reasoning", "reasoning", content=[], summary=[], encrypted_content=detail.get("data"))
-                self._done()
+                self._signed.append(kept(detail))
+                self._sign()
+        self._signed += [signature.sealed() for signature in signatures(delta)]
+        if not self._output or self._output[-1]["type"] == "reasoning":
+            self._sign()
         rows = logprobs_of(choice)
         # A token may be half a character: it has a probability, and no text yet.
         if isinstance(text := delta.get("content"), str) and (text or rows):
@@ -140,6 +146,7 @@ class ResponseEvents:
         self._done(status)
         for place in self._calls.values():
             self._call_done(place, status if place == last else "completed")
+        self._sign()
         self._response |= {
             "status": status,
             "incomplete_details": {"reason": incomplete} if incomplete else None,
@@ -209,7 +216,10 @@ class ResponseEvents:
         name = f"call {call.get('index', 0)}"
         function = call.get("function")
         function = function if isinstance(function, dict) else {}
+        identity = self._output[self._calls[name]]["call_id"] if name in self._calls else call.get("id")
+        self._signed += [signature.sealed() for signature in signatures(call, identity)]
         if name not in self._calls:
+            self._sign()
             called = self._tools.called(function.get("name"))
             self._add(name, called.kind, call_id=call.get("id"), **begun(called))
             self._calls[name] = len(self._output) - 1
@@ -219,6 +229,13 @@ class ResponseEvents:
             self._arguments[place] += arguments
             if self._output[place]["type"] == "function_call":
                 self._event("response.function_call_arguments.delta", **self._at(place), delta=arguments)
+
+    def _sign(self) -> None:
+        """Adds what is signed and has not been added, each as an item that says nothing else."""
+        for sealed in self._signed:
+            self._add("reasoning", "reasoning", content=[], summary=[], encrypted_content=sealed)
+            self._done()
+        self._signed.clear()
 
     def _call_done(self, place: int, status: str) -> None:
         """Calls may grow side by side: all are done at the end. Those that are no functions are understood only then."""

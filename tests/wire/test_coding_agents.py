@@ -160,7 +160,8 @@ def test_what_a_provider_gets_of_codex() -> None:
     assert ("apply_patch", {"input": "*** Begin"}) == (
         turn["tool_calls"][0]["function"]["name"], orjson.loads(turn["tool_calls"][0]["function"]["arguments"]),
     )  # fmt: skip
-    assert [{"type": "reasoning.text", "text": "Look first.", "signature": "gAAAA"}] == turn["reasoning_details"]
+    thought = {"type": "reasoning.text", "text": "Look first.", "signature": "gAAAA", "format": "openai-responses-v1"}
+    assert [thought] == turn["reasoning_details"]
     assert ("local_shell", {"command": ["ls", "-l"], "env": {}, "working_directory": "/tmp"}) == (
         shell["tool_calls"][0]["function"]["name"], orjson.loads(shell["tool_calls"][0]["function"]["arguments"]),
     )  # fmt: skip
