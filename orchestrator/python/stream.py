@@ -128,6 +128,7 @@ class _Whole:
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._details: list[Any] = []
+        self._signed: Json = {}
         self._calls: dict[int, Json] = {}
 
     def add(self, chunk: bytes) -> Delta | None:
@@ -141,6 +142,8 @@ class _Whole:
         self._reasoning.append(reasoning)
         self._refusal.append(_text(said.get("refusal")))
         self._details += said.get("reasoning_details") or ()
+        if isinstance(signed := said.get("extra_content"), dict):
+            self._signed |= signed
         for call in calls:
             self._call(call)
         return Delta(text, reasoning, calls, raw) if text or reasoning or calls else None
@@ -150,6 +153,9 @@ class _Whole:
         beside = {name: value for name, value in part.items() if name not in ("index", "function", "custom")}
         begun = {"id": None, **beside, "type": kind, kind: {"name": "", said: ""}}
         call = self._calls.setdefault(part["index"], begun)
+        if isinstance(signed := part.get("extra_content"), dict):
+            before = call.get("extra_content")
+            call["extra_content"] = {**(before if isinstance(before, dict) else {}), **signed}
         made, whole = part.get(call["type"]) or {}, call[call["type"]]
         for name in whole:
             whole[name] += _text(made.get(name))
@@ -162,6 +168,7 @@ class _Whole:
             ("refusal", "".join(self._refusal)),
             ("reasoning_content", "".join(self._reasoning)),
             ("reasoning_details", self._details),
+            ("extra_content", self._signed),
             ("tool_calls", [self._calls[index] for index in sorted(self._calls)]),
         ):
             if value:

@@ -14,9 +14,9 @@ from tests.upstream import completion
 
 
 class Scripted:
-    """Answers the first request with the first answer, and so on: a text, a whole body, or a status with an error."""
+    """Answers the first request with the first answer, and so on: text, a whole body, a stream, or a status and an error."""
 
-    def __init__(self, *answers: str | Json | tuple[int, Json]) -> None:
+    def __init__(self, *answers: str | bytes | Json | tuple[int, Json]) -> None:
         self._answers = iter(answers)
         self.asked: list[Json] = []
         """The bodies of the requests."""
@@ -26,6 +26,8 @@ class Scripted:
         body = orjson.loads(await request.read())
         self.asked.append(body)
         answer, status = next(self._answers), 200
+        if isinstance(answer, bytes):
+            return web.Response(body=answer, content_type="text/event-stream")
         if isinstance(answer, str):
             answer = completion(body["model"], answer)
         elif isinstance(answer, tuple):

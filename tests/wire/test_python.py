@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
+import orjson
 import pytest
 from pydantic import BaseModel, Field
 
@@ -415,6 +416,31 @@ async def test_what_goes_on_from_an_answer() -> None:
     turn = upstream.asked[1]["messages"][1]
     assert {"role", "content", "tool_calls", "reasoning", "reasoning_details"} == set(turn)
     assert details == turn["reasoning_details"]
+
+
+def in_pieces(*deltas: Json) -> bytes:
+    head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    choices: list[Json] = [{"index": 0, "delta": delta} for delta in (*deltas, {})]
+    choices[-1]["finish_reason"] = "tool_calls"
+    events = [orjson.dumps({**head, "choices": [choice]}) for choice in choices]
+    return b"".join(b"data: " + event + b"\n\n" for event in (*events, b"[DONE]"))
+
+
+async def test_a_signature_that_comes_behind_its_call_goes_back_with_it() -> None:
+    """And one that comes by itself, with the turn."""
+    signed = {"google": {"thought_signature": "s"}}
+    begun = {"index": 0, "id": "c1", "type": "function", "function": {"name": "get_time", "arguments": '{"zone": "a"}'}}
+    pieces = in_pieces(
+        {"role": "assistant", "tool_calls": [begun]},
+        {"tool_calls": [{"index": 0, "extra_content": signed}]},
+        {"content": "", "extra_content": signed},
+    )
+    upstream = Scripted(pieces, "done")
+    async with upstream.serve() as configured, create_models(configured, runtime="asyncio") as models:
+        stream = models.model("up/gemini-3").stream("when?", tools=[get_time])
+        assert "done" == "".join([delta.text async for delta in stream])
+    turn = upstream.asked[1]["messages"][1]
+    assert [signed, signed] == [turn["extra_content"], turn["tool_calls"][0]["extra_content"]]
 
 
 async def test_no_step_is_left() -> None:
