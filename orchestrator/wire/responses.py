@@ -220,6 +220,6 @@ def _deltas(message: Json) -> list[Json]:
     return [
         {"reasoning_content": thought if isinstance(thought, str) else None},
         {"reasoning_details": message.get("reasoning_details"), "extra_content": message.get("extra_content")},
-        {"content": content, "refusal": message.get("refusal")},
+        {"content": content, "refusal": message.get("refusal"), "annotations": message.get("annotations")},
         *({"tool_calls": [{**call, "index": i}]} for i, call in enumerate(calls)),
     ]

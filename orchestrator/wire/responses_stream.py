@@ -13,7 +13,7 @@ from orchestrator.dialects.messages import count
 from orchestrator.dialects.signatures import kept, signatures
 from orchestrator.types import Json
 from orchestrator.wire.responses_calls import CALLS, begun, ended
-from orchestrator.wire.responses_parts import PARTS, logprobs_of, thoughts
+from orchestrator.wire.responses_parts import PARTS, citations_of, logprobs_of, thoughts, usage_of_chat
 from orchestrator.wire.responses_tools import Tools
 from orchestrator.wire.shape import sse
 
@@ -38,6 +38,8 @@ class ResponseEvents:
         """What the item is that grows: reasoning, message, or a tool call's index."""
         self._part: Json = {}
         """The part of it that grows; empty: none does."""
+        self._cited: list[Json] = []
+        """Citations that have come, and no text yet that they could be of."""
         self._signed: list[Any] = []
         """Signatures that have come, sealed, and have no item yet."""
         self._calls: dict[str, int] = {}
@@ -131,6 +133,8 @@ class ResponseEvents:
         # A token may be half a character: it has a probability, and no text yet.
         if isinstance(text := delta.get("content"), str) and (text or rows):
             self._grow("message", "output_text", text, rows)
+        self._cited += citations_of(delta)
+        self._cite()
         if isinstance(refusal := delta.get("refusal"), str) and refusal:
             self._grow("message", "refusal", refusal)
         calls = delta.get("tool_calls")
@@ -150,7 +154,7 @@ class ResponseEvents:
         self._response |= {
             "status": status,
             "incomplete_details": {"reason": incomplete} if incomplete else None,
-            "usage": _usage(usage),
+            "usage": usage_of_chat(usage),
             "provider": answer.provider,
             "orchestrator": self._with_left_out(answer.report),
         }
@@ -196,6 +200,18 @@ class ResponseEvents:
             self._part["logprobs"] += rows
             rest["logprobs"] = rows
         self._of_part(f"{named.said}.delta", delta=text, **rest)
+
+    def _cite(self) -> None:
+        """Adds what is cited to the text that grows, once: some repeat it in every chunk."""
+        if self._part.get("type") != "output_text":
+            return
+        cited = self._part["annotations"]
+        for annotation in self._cited:
+            if annotation not in cited:
+                cited.append(annotation)
+                at = {"annotation_index": len(cited) - 1}
+                self._of_part("output_text.annotation.added", annotation=annotation, **at)
+        self._cited.clear()
 
     def _part_done(self) -> None:
         if not self._part:
@@ -270,24 +286,3 @@ class ResponseEvents:
         data = b"".join(self._events)
         self._events.clear()
         return data
-
-
-def _usage(usage: Any) -> Json | None:
-    if not isinstance(usage, dict):
-        return None
-    read, wrote = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
-    return {
-        "input_tokens": read,
-        "input_tokens_details": {
-            "cached_tokens": _detail(usage, "prompt_tokens_details", "cached_tokens"),
-            "cache_write_tokens": _detail(usage, "prompt_tokens_details", "cache_write_tokens"),
-        },
-        "output_tokens": wrote,
-        "output_tokens_details": {"reasoning_tokens": _detail(usage, "completion_tokens_details", "reasoning_tokens")},
-        "total_tokens": read + wrote,
-    }
-
-
-def _detail(usage: Json, holder: str, name: str) -> int:
-    details = usage.get(holder)
-    return count(details.get(name)) if isinstance(details, dict) else 0
