@@ -25,13 +25,27 @@ from tests.unit.dialects.test_anthropic import MESSAGE, STREAM
 
 ODD: tuple[Any, ...] = (None, True, -1, 1.5, 2**63, "", "x", [], [1], ["a"], [[]], [{}], {}, {"a": 1})
 ROW = {"token": "a", "logprob": -1.0, "top_logprobs": [{"token": "a", "logprob": -1.0}]}
+SIGNED = {"google": {"thought_signature": "s"}}
 SAID: Json = {
     "role": "assistant",
     "content": "hi",
     "refusal": "no",
     "reasoning": "hm",
-    "reasoning_details": [{"type": "reasoning.text", "text": "a", "signature": "s"}],
-    "tool_calls": [{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+    "reasoning_details": [
+        {"type": "reasoning.text", "text": "a", "signature": "s"},
+        {"type": "reasoning.encrypted", "data": "d", "format": "google-gemini-v1"},
+    ],
+    "extra_content": SIGNED,
+    "annotations": [{"type": "url_citation", "url_citation": {"url": "u", "title": "t", "start_index": 1}}],
+    "tool_calls": [
+        {
+            "index": 0,
+            "id": "a",
+            "type": "function",
+            "function": {"name": "f", "arguments": "{}"},
+            "extra_content": SIGNED,
+        }
+    ],
 }
 USAGE = {"prompt_tokens": 10, "cost": 0.1, "prompt_tokens_details": {"cached_tokens": 3}}
 HEAD = {"id": "c", "created": 1, "model": "m"}
