@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.config.settings import Quirks
@@ -35,10 +34,14 @@ def fitted(request: Request, quirks: Quirks, model: str = "") -> Request:
         # A value by the name that it wants goes before one that would have to be renamed.
         drops = quirks.drops | {old for old, new in quirks.renames.items() if new in body}
         body = {quirks.renames.get(name, name): value for name, value in body.items() if name not in drops}
-    if (quirks.roles or quirks.turn_drops or quirks.call_id_characters) and "messages" in body:
-        body = {**body, "messages": [_turn(message, quirks) for message in body["messages"]]}
-    if isinstance(turns := body.get("messages"), list) and (signed := _signed(turns, quirks, model)) != turns:
-        body = {**body, "messages": signed}
+    if isinstance(turns := body.get("messages"), list):
+        fitting = turns
+        if quirks.roles or quirks.turn_drops or quirks.call_drops or quirks.call_id_characters:
+            fitting = [_turn(turn, quirks) for turn in turns]
+        fitting = _signed(fitting, quirks, model)
+        # Turns that need nothing are the very same ones: that is found out without looking into them.
+        if fitting != turns:
+            body = {**body, "messages": fitting}
     return request if body is given else request._replace(body={**body, **own})
 
 
@@ -71,6 +74,8 @@ def _own(body: Json, name: str) -> Json:
 
 def _signed(turns: list[Json], quirks: Quirks, model: str) -> list[Json]:
     """Turns with the signatures that the model wants, and without those that are not for it."""
+    if not any("tool_calls" in turn or "extra_content" in turn for turn in turns):
+        return turns
     if not quirks.signing_models and "gemini" not in model:
         return [unsigned(turn) for turn in turns]
     if not quirks.signing_models or not re.search(quirks.signing_models, model):
@@ -78,15 +83,26 @@ def _signed(turns: list[Json], quirks: Quirks, model: str) -> list[Json]:
     return [stood_in(turn, quirks.stand_in) if turn.get("role") == "assistant" else turn for turn in turns]
 
 
-def _turn(message: Mapping[str, Any], quirks: Quirks) -> Json:
-    turn = {name: value for name, value in message.items() if name not in quirks.turn_drops}
-    turn["role"] = quirks.roles.get(turn["role"], turn["role"])
-    if (length := quirks.call_id_characters) is not None:
-        if isinstance(calls := turn.get("tool_calls"), list):
-            turn["tool_calls"] = [{**call, "id": _identity(call.get("id"), length)} for call in calls]
-        if "tool_call_id" in turn:
-            turn["tool_call_id"] = _identity(turn["tool_call_id"], length)
+def _turn(turn: Json, quirks: Quirks) -> Json:
+    if not quirks.turn_drops.isdisjoint(turn):
+        turn = {name: value for name, value in turn.items() if name not in quirks.turn_drops}
+    if (role := quirks.roles.get(turn["role"])) is not None:
+        turn = {**turn, "role": role}
+    length = quirks.call_id_characters
+    if (quirks.call_drops or length) and isinstance(calls := turn.get("tool_calls"), list):
+        turn = {**turn, "tool_calls": [_call(call, quirks) for call in calls]}
+    if length and "tool_call_id" in turn:
+        turn = {**turn, "tool_call_id": _identity(turn["tool_call_id"], length)}
     return turn
+
+
+def _call(call: Any, quirks: Quirks) -> Any:
+    if not isinstance(call, dict):
+        return call
+    kept = {name: value for name, value in call.items() if name not in quirks.call_drops}
+    if quirks.call_id_characters:
+        kept["id"] = _identity(call.get("id"), quirks.call_id_characters)
+    return kept
 
 
 def _identity(given: Any, length: int) -> Any:

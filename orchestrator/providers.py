@@ -49,13 +49,18 @@ class Preset:
 # developers.openai.com/api/reference/resources/chat: `max_tokens` is deprecated, and refused by reasoning models.
 _RENAMED = {"max_tokens": "max_completion_tokens"}
 
+# "Unknown parameter: 'messages[2].reasoning'", or 'messages[2].tool_calls[0].index': a 400 of OpenAI's for what other models
+# thought, and for calls as they were streamed, both of which clients give back.
+_THOUGHTS = frozenset({"reasoning", "reasoning_content", "reasoning_details", "content_parts", "extra_content"})
+_STREAMED = frozenset({"index", "extra_content"})
+
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "openai": Preset(
             docs="https://platform.openai.com/docs/api-reference/authentication",
             base_url="https://api.openai.com/v1",
             key_variable="OPENAI_API_KEY",
-            quirks=Quirks(extension="openai", renames=_RENAMED),
+            quirks=Quirks(extension="openai", renames=_RENAMED, turn_drops=_THOUGHTS, call_drops=_STREAMED),
             model_options=ABILITIES["openai"],
         ),
         "anthropic": Preset(
@@ -83,6 +88,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             quirks=Quirks(
                 extension="groq",
                 turn_drops=frozenset({"reasoning", "reasoning_content", "reasoning_details", "annotations"}),
+                call_drops=_STREAMED,
             ),
             model_options=ABILITIES["groq"],
         ),
@@ -182,7 +188,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             dated_base_url="${AZURE_OPENAI_ENDPOINT}/openai",
             key_variable="AZURE_OPENAI_API_KEY",
             key_header="api-key",
-            quirks=Quirks(extension="azure", renames=_RENAMED),
+            quirks=Quirks(extension="azure", renames=_RENAMED, turn_drops=_THOUGHTS, call_drops=_STREAMED),
         ),
         "bedrock": Preset(
             docs="https://docs.aws.amazon.com/bedrock/latest/userguide/inference-chat-completions-mantle.html",

@@ -203,6 +203,7 @@ def _known() -> str:
         renamed = [f"`{old}` as `{new}`" for old, new in (*quirks.renames.items(), *quirks.roles.items())]
         dropped = [f"`{field}`" for field in sorted(quirks.drops)]
         turns = [f"`messages[].{field}`" for field in sorted(quirks.turn_drops)]
+        turns += [f"`messages[].tool_calls[].{field}`" for field in sorted(quirks.call_drops)]
         if quirks.stand_in:
             renamed.append("`messages[].tool_calls[0].extra_content`, unless signed, to models that insist on it")
         if renamed or dropped or turns:

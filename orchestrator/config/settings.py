@@ -198,6 +198,8 @@ class Quirks:
     """Fields that it refuses, and that an answer is as good without."""
     turn_drops: frozenset[str] = frozenset()
     """Fields of a message that it refuses."""
+    call_drops: frozenset[str] = frozenset()
+    """Fields of a tool's call in a message that it refuses."""
     roles: Mapping[str, str] = field(default_factory=dict)
     """Roles of messages that it wants by another name."""
     call_id_characters: int | None = None

@@ -53,6 +53,20 @@ def test_groq_is_not_told_what_a_model_thought() -> None:
     assert [turn] == fitted(Request({"messages": [{**turn, **thought}]}), PRESETS["groq"].quirks).body["messages"]
 
 
+@pytest.mark.parametrize("preset", ["openai", "azure"])
+def test_openai_is_given_calls_without_what_streams_and_others_say_of_them(preset: str) -> None:
+    """ "Unknown parameter: 'messages[1].tool_calls[0].index'" is a 400, as are others' thoughts."""
+    call: Json = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turn: Json = {"role": "assistant", "content": None, "tool_calls": [call]}
+    signed = {"extra_content": {"google": {"thought_signature": "x"}}}
+    given: Json = {**turn, "reasoning_content": "hm", "reasoning_details": [{}], "refusal": None}
+    given["tool_calls"] = [{**call, "index": 0, **signed}]
+    quirks = PRESETS[preset].quirks
+    assert [HI, {**turn, "refusal": None}] == fitted(Request({"messages": [HI, given]}), quirks).body["messages"]
+    request = Request({"messages": [HI, turn]})
+    assert request.body["messages"] is fitted(request, quirks).body["messages"]
+
+
 def test_calls_of_other_models_have_identities_that_mistral_takes() -> None:
     """Nine letters and digits, the same in a call and in its result; its own stay."""
     given = ["call_005AKQn2j5TEr4S6i3zNN59m", "D681PevKs", "toolu_01é23", None]
