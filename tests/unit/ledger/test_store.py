@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, func, inspect, select, text
@@ -15,7 +16,7 @@ from orchestrator.errors import LedgerFailed
 from orchestrator.ledger import store as module
 from orchestrator.ledger import tables
 from orchestrator.ledger.records import Batch, KeyRow
-from orchestrator.ledger.store import Balance, Store
+from orchestrator.ledger.store import Balance, Store, _log_ahead
 from tests.postgres import PASSWORD, Postgres
 from tests.unit.ledger.making import AT_S, attempt, request
 
@@ -225,6 +226,28 @@ def test_a_newer_schema_is_refused(ledger_url: str) -> None:
         with pytest.raises(LedgerFailed, match=r"version 99, and this program knows 3: a newer one has been here"):
             store.write(Batch("w", 2, (request("w-2"),)))
         assert PASSWORD not in store.name
+
+
+@pytest.mark.parametrize("refusals", [3, 1_000_000])
+def test_a_new_database_that_others_open_too(refusals: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite refuses to switch it to WAL at once, in that moment, whatever it was told to wait for."""
+
+    class Database:
+        tries = 0
+
+        def execute(self, _: str) -> None:
+            self.tries += 1
+            if self.tries <= refusals:
+                raise sqlite3.OperationalError("database is locked")
+
+    database: Any = Database()
+    if refusals > 3:
+        monkeypatch.setattr("orchestrator.ledger.store.BUSY_S", 0.05)
+        with pytest.raises(sqlite3.OperationalError):
+            _log_ahead(database)
+    else:
+        _log_ahead(database)
+        assert 4 == database.tries
 
 
 def test_many_start_at_once(ledger_url: str) -> None:
