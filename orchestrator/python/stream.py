@@ -137,11 +137,11 @@ class _Whole:
         said: Json = next((choice["delta"] for choice in raw["choices"] if not choice.get("index")), {})
         text = _text(said.get("content"))
         reasoning = _text(said.get("reasoning_content")) or _text(said.get("reasoning"))
-        calls = tuple(call for call in said.get("tool_calls") or () if isinstance(call, dict))
+        calls = tuple(call for call in _list(said.get("tool_calls")) if isinstance(call, dict))
         self._text.append(text)
         self._reasoning.append(reasoning)
         self._refusal.append(_text(said.get("refusal")))
-        self._details += said.get("reasoning_details") or ()
+        self._details += _list(said.get("reasoning_details"))
         if isinstance(signed := said.get("extra_content"), dict):
             self._signed |= signed
         for call in calls:
@@ -156,9 +156,10 @@ class _Whole:
         if isinstance(signed := part.get("extra_content"), dict):
             before = call.get("extra_content")
             call["extra_content"] = {**(before if isinstance(before, dict) else {}), **signed}
-        made, whole = part.get(call["type"]) or {}, call[call["type"]]
-        for name in whole:
-            whole[name] += _text(made.get(name))
+        made, whole = part.get(call["type"]), call[call["type"]]
+        if isinstance(made, dict):
+            for name in whole:
+                whole[name] += _text(made.get(name))
 
     def body(self, last: Json) -> Json:
         """The chat completion; `last` is the chunk that ends it."""
@@ -181,3 +182,7 @@ class _Whole:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

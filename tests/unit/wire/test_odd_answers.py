@@ -14,6 +14,7 @@ from orchestrator.dialects import DIALECTS
 from orchestrator.dialects.merging import Merging
 from orchestrator.dialects.openai import as_chunks
 from orchestrator.dialects.resume import SoFar
+from orchestrator.python.stream import _Whole
 from orchestrator.types import Chunk, Failure, Finish, Json, Piece, Request
 from orchestrator.wire.chat import ChatSpeaker
 from orchestrator.wire.completions import CompletionsSpeaker
@@ -110,7 +111,7 @@ def test_an_odd_whole_answer(dialect: str) -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_an_odd_streamed_answer(dialect: str) -> None:
-    """Said as a stream, put together for the cache, and kept for whoever may have to go on with it."""
+    """Said as a stream, put together for the cache and for callers in Python, and kept for whoever may have to go on."""
     for events in odd(STREAMED[dialect]):
         decoder = DIALECTS[dialect].decoder(Request({}), "m")
         pieces = list[Piece]()
@@ -118,13 +119,15 @@ def test_an_odd_streamed_answer(dialect: str) -> None:
             pieces += decoder.feed(b"data: " + orjson.dumps(event) + b"\n\n")
         *before, last = [*pieces, *decoder.close()]
         chunks = [piece.data for piece in before if isinstance(piece, Chunk)]
-        so_far, merging = SoFar(), Merging()
+        so_far, merging, whole = SoFar(), Merging(), _Whole()
         so_far.add(chunks)
         so_far.sent()
         merging.add(chunks)
+        for chunk in chunks:
+            whole.add(chunk)
         for speaker in speakers():
             speaker.chunks(chunks)
             if isinstance(last, Finish):
                 speaker.end(last.last, last.usage_body, Answer(last, {}, "first", "p"))
         if isinstance(last, Finish):
-            orjson.dumps(merging.body(last))
+            orjson.dumps([merging.body(last), whole.body(last.last)])
