@@ -6,7 +6,8 @@ github.com/earendil-works/pi, issue 6733). OpenRouter gives what its models sign
 whose it is (openrouter.ai/docs/use-cases/reasoning-tokens). Anthropic's and OpenAI's clients keep none of these fields, and
 give back verbatim what no other maker's model may see: `redacted_thinking.data`, `thinking.signature`, a reasoning item's
 `encrypted_content`. There a signature stands sealed: a prefix that no maker's begins with, whose it is, and base64 of all
-that has to come back with it. Anthropic's own stands there as it is.
+that has to come back with it. Anthropic's own stands there as it is, but for a signature of thoughts that it does not show,
+in a reasoning item.
 """
 
 from __future__ import annotations
@@ -68,13 +69,20 @@ def is_anthropics(detail: Mapping[str, Any]) -> bool:
     return detail.get("format") in _ANTHROPICS
 
 
-def kept(detail: Mapping[str, Any]) -> Any:
-    """What a caller is to give back of an entry of `reasoning_details`, beside its text: sealed, but for Anthropic's own."""
-    held = detail.get("data" if detail.get("type") == "reasoning.encrypted" else "signature")
-    if not held or is_anthropics(detail):
+def kept(detail: Mapping[str, Any], *, alone: bool = False) -> Any:
+    """What a caller is to give back of an entry of `reasoning_details`, beside its text: sealed, but for Anthropic's own.
+
+    `alone`: no text stands beside it, by which a signature of Anthropic's would be told from what it encrypted; so that is
+    sealed, too.
+    """
+    encrypted = detail.get("type") == "reasoning.encrypted"
+    held = detail.get("data" if encrypted else "signature")
+    if not held or (is_anthropics(detail) and (encrypted or not alone)):
         return held
-    flat = {name: value for name, value in detail.items() if name != "text" and isinstance(value, str | int)}
-    return _sealed(str(detail["format"]), flat)
+    flat = {
+        name: value for name, value in detail.items() if isinstance(value, str | int) and (name != "text" or not value)
+    }
+    return _sealed(str(detail.get("format") or "anthropic"), flat)
 
 
 def is_sealed(given: Any) -> bool:

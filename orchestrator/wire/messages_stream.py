@@ -14,6 +14,9 @@ from orchestrator.types import Json
 from orchestrator.wire.messages_blocks import redacted
 from orchestrator.wire.shape import sse
 
+_THINKING: Json = {"type": "thinking", "thinking": "", "signature": ""}
+"""The block as it begins."""
+
 
 def usage_of_chat(usage: Any) -> Json:
     """A chat completion's usage as Anthropic's: input does not count what was read from a cache."""
@@ -127,7 +130,7 @@ class MessageEvents:
         parts: list[bytes] = []
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         if isinstance(thought, str) and thought:
-            parts += self._within("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+            parts += self._within("thinking", _THINKING)
             parts.append(self._grow({"type": "thinking_delta", "thinking": thought}))
         details = delta.get("reasoning_details")
         for detail in details if isinstance(details, list) else []:
@@ -153,9 +156,11 @@ class MessageEvents:
             self._signed.append(kept(detail))
             # Thoughts come before the calls that they led to; the block of a call that grows is not to be closed for them.
             return [] if self._tools else self._sign()
-        if detail.get("signature") and self._open == "thinking":
-            return self._close(str(kept(detail)))
-        return []
+        if not detail.get("signature") or (self._open != "thinking" and detail.get("text")):
+            return []
+        # Claude signs thoughts that it does not show, too (`display: omitted`; docs.anthropic.com/en/docs/build-with-claude/
+        # extended-thinking), and wants them back.
+        return [*self._within("thinking", _THINKING), *self._close(str(kept(detail)))]
 
     def _sign(self) -> list[bytes]:
         """Tells what is signed and has not been told."""

@@ -123,8 +123,9 @@ class ResponseEvents:
                 continue
             if detail.get("signature") and self._open == "reasoning":
                 self._item["encrypted_content"] = kept(detail)
-            elif detail.get("type") == "reasoning.encrypted":
-                self._signed.append(kept(detail))
+            elif detail.get("type") == "reasoning.encrypted" or (detail.get("signature") and not detail.get("text")):
+                # Claude signs thoughts that it does not show, too.
+                self._signed.append(kept(detail, alone=True))
                 self._sign()
         self._signed += [signature.sealed() for signature in signatures(delta)]
         if not self._output or self._output[-1]["type"] == "reasoning":

@@ -228,6 +228,7 @@ OPENROUTER: dict[str, tuple[Json, ...]] = {
     "gemini": ({"type": "reasoning.encrypted", "data": "d", "id": "c1", "format": "google-gemini-v1", "index": 0},),
     "openai": ({"type": "reasoning.encrypted", "data": "d", "id": "rs_1", "format": "openai-responses-v1", "index": 0},),
     "thoughts": ({"type": "reasoning.text", "text": "hm", "signature": "s", "format": "unknown", "index": 0},),
+    "omitted": ({"type": "reasoning.text", "text": "", "signature": "s"},),
     "claude": ({"type": "reasoning.text", "text": "hm", "signature": "s"}, {"type": "reasoning.encrypted", "data": "d"}),
 }  # fmt: skip
 
@@ -266,7 +267,7 @@ def test_what_openrouter_gives_comes_back_as_it_was(shape: str, maker: str, how:
     turns = request.body["messages"]
     assert [details, [CALL]] == [turns[1]["reasoning_details"], turns[1]["tool_calls"]]
     blocks = sent("anthropic", request, "claude-opus-4-5")["messages"][1]["content"]
-    own = ["thinking", "redacted_thinking"] if maker == "claude" else []
+    own = {"claude": ["thinking", "redacted_thinking"], "omitted": ["thinking"]}.get(maker, [])
     assert [*own, "tool_use"] == [block["type"] for block in blocks]
 
 

@@ -86,6 +86,10 @@ def test_anthropics_own_stands_as_it_is() -> None:
     for more in ({}, {"format": None}, {"format": "anthropic-claude-v1"}):
         assert "d" == kept({"type": "reasoning.encrypted", "data": "d", **more})
         assert "s" == kept({"type": "reasoning.text", "text": "t", "signature": "s", **more})
+    for more in ({}, {"text": ""}, {"text": "", "format": "anthropic-claude-v1"}):
+        hidden = {"type": "reasoning.text", "signature": "s", **more}
+        assert ("s", hidden) == (kept(hidden), unsealed(kept(hidden, alone=True)))
+    assert "d" == kept({"type": "reasoning.encrypted", "data": "d"}, alone=True)
     detail = {"type": "reasoning.text", "signature": "s", "format": "a:b", "index": 0}
     assert detail == unsealed(kept({**detail, "text": "t", "id": None, "x": [1]}))
     assert kept({"type": "reasoning.text", "text": "t", "format": "google-gemini-v1"}) is None
