@@ -33,11 +33,13 @@ class Turns:
     def assistant(self) -> Json:
         """The assistant's turn that an item belongs to: what it thought, said and called in a row is one."""
         self._show()
-        if self._thoughts or not self._messages or self._messages[-1]["role"] != "assistant":
-            thought = {"reasoning_details": self._thoughts} if self._thoughts else {}
-            self._messages.append({"role": "assistant", "content": None, **thought})
-            self._thoughts = []
-        return self._messages[-1]
+        last = self._messages[-1] if self._messages else {}
+        # Calls side by side are of one turn, whatever was thought between them: their results follow the last of them.
+        if last.get("role") != "assistant" or (self._thoughts and "tool_calls" not in last):
+            last = {"role": "assistant", "content": None}
+            self._messages.append(last)
+        self._remember(last)
+        return last
 
     def result(self, message: Json, beside: list[Json]) -> None:
         """The result of a call; see `result_of`."""
@@ -61,12 +63,17 @@ class Turns:
         """The assistant's turn, if one was being read, is over."""
         last = self._messages[-1] if self._messages else {}
         if last.get("role") == "assistant":
-            if self._thoughts and "tool_calls" in last:
-                # A provider may sign a call behind it.
-                last["reasoning_details"] = [*last.get("reasoning_details", ()), *self._thoughts]
+            if "tool_calls" in last:
+                self._remember(last)  # a provider may sign a call behind it
             for signature in self._signed:
                 put(signature, last)
         self._thoughts, self._signed = [], []
+
+    def _remember(self, turn: Json) -> None:
+        """A turn of the assistant's has what it thought."""
+        if self._thoughts:
+            turn["reasoning_details"] = [*turn.get("reasoning_details", ()), *self._thoughts]
+            self._thoughts = []
 
     def _show(self) -> None:
         if self._beside:

@@ -271,6 +271,24 @@ def test_what_openrouter_gives_comes_back_as_it_was(shape: str, maker: str, how:
     assert [*own, "tool_use"] == [block["type"] for block in blocks]
 
 
+def test_a_thought_between_two_calls_does_not_part_them() -> None:
+    """OpenRouter gives Gemini's signature behind the call that bears it; the results of both calls follow the second."""
+    (detail,) = OPENROUTER["gemini"]
+    deltas: list[Json] = [{"tool_calls": [{**CALL, "index": 0}]}, {"reasoning_details": [detail]},
+                          {"tool_calls": [{**CALL, "id": "c2", "index": 1}]}]  # fmt: skip
+    head = {"id": "c", "created": 1, "model": "m"}
+    chunks = [orjson.dumps({**head, "choices": [{"index": 0, "delta": delta}]}) for delta in deltas]
+    last = {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
+    answer = Answer(Reply({}, "m"), {"attempts": []}, "first", "p", "m")
+    speaker = parsed("responses", [HI], stream=True).speaker
+    raw = speaker.chunks(chunks) + speaker.end(last, None, answer)
+    back = given_back("responses", [orjson.loads(line[6:]) for line in raw.split(b"\n") if line.startswith(b"data: {")])
+    results = [{"type": "function_call_output", "call_id": call, "output": "x"} for call in ("c1", "c2")]
+    turns = parsed("responses", [HI, *back, *results], stream=False).request.body["messages"]
+    assert ["user", "assistant", "tool", "tool"] == [turn["role"] for turn in turns]
+    assert [["c1", "c2"], [detail]] == [[call["id"] for call in turns[1]["tool_calls"]], turns[1]["reasoning_details"]]
+
+
 def test_a_conversation_that_began_at_openai_goes_on_at_anthropics() -> None:
     """What OpenAI's own models encrypted is told by how it begins."""
     items: list[Json] = [{"type": "reasoning", "summary": [], "encrypted_content": "gAAAAAB"},
