@@ -130,12 +130,12 @@ class ResponseEvents:
         self._signed += [signature.sealed() for signature in signatures(delta)]
         if not self._output or self._output[-1]["type"] == "reasoning":
             self._sign()
-        rows = logprobs_of(choice)
-        # A token may be half a character: it has a probability, and no text yet.
-        if isinstance(text := delta.get("content"), str) and (text or rows):
-            self._grow("message", "output_text", text, rows)
-        self._cited += citations_of(delta)
-        self._cite()
+        if isinstance(text := delta.get("content"), str):
+            rows = logprobs_of(choice)
+            # A token may be half a character: it has a probability, and no text yet. (A thought's stands here, too.)
+            if text or (rows and not thought):
+                self._grow("message", "output_text", text, rows)
+        self._cite(delta)
         if isinstance(refusal := delta.get("refusal"), str) and refusal:
             self._grow("message", "refusal", refusal)
         calls = delta.get("tool_calls")
@@ -202,8 +202,9 @@ class ResponseEvents:
             rest["logprobs"] = rows
         self._of_part(f"{named.said}.delta", delta=text, **rest)
 
-    def _cite(self) -> None:
+    def _cite(self, delta: Json) -> None:
         """Adds what is cited to the text that grows, once: some repeat it in every chunk."""
+        self._cited += [annotation for annotation in citations_of(delta) if annotation not in self._cited]
         if self._part.get("type") != "output_text":
             return
         cited = self._part["annotations"]

@@ -61,11 +61,12 @@ def test_what_a_stream_cites() -> None:
     for deltas, expected in (
         ([cites, {"content": "al"}, {"content": "pha", **cites}], [CITED]),
         ([{"content": "alpha"}, {"content": "", **cites}], [CITED]),
+        ([{"reasoning_content": "hm", **cites}, cites, {"content": "alpha"}], [CITED]),
         ([{"refusal": "no"}, cites], None),
     ):
         chunks = [orjson.dumps({**head, "choices": [{"index": 0, "delta": delta}]}) for delta in deltas]
         events = events_of(chunks, last, answer)
-        (part,) = events[-1]["response"]["output"][0]["content"]
+        (part,) = events[-1]["response"]["output"][-1]["content"]
         assert expected == part.get("annotations")
         added = [event["annotation"] for event in events if event["type"] == "response.output_text.annotation.added"]
         assert (expected or []) == added

@@ -316,6 +316,20 @@ def test_log_probabilities() -> None:
     assert whole["output"][0]["content"] == events[-1]["response"]["output"][0]["content"]
 
 
+def test_probabilities_of_what_is_thought_are_no_texts() -> None:
+    """They begin no message between two thoughts: an item has no place for them."""
+    head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    rows = {"content": [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}]}
+    deltas = [{"content": "", "reasoning_content": "a"}, {"content": "", "reasoning_content": "b"}, {"content": "c"}]
+    chunks = [orjson.dumps({**head, "choices": [{"index": 0, "delta": one, "logprobs": rows}]}) for one in deltas]
+    speaker = parse(stream=True).speaker
+    last = {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    sent = speaker.chunks(chunks) + speaker.end(last, None, Answer(Reply({}, "m"), REPORT, "first", "p", "m"))
+    thoughts, message = orjson.loads(sent.split(b"data: ")[-1])["response"]["output"]
+    assert ["ab", "c"] == [thoughts["content"][0]["text"], message["content"][0]["text"]]
+    assert [["a"], "reasoning"] == [[row["token"] for row in message["content"][0]["logprobs"]], thoughts["type"]]
+
+
 def test_fields_of_a_response_alone_reach_nobody() -> None:
     """Those that the official client has for a response and not for a chat completion."""
     ours = set(get_type_hints(types.response_create_params.ResponseCreateParamsBase))
