@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 import orjson
 
+from orchestrator.dialects.messages import whole_number
 from orchestrator.dialects.reading import Unreadable, read_json
 from orchestrator.types import Failure, FailureKind, Json
 
@@ -92,20 +93,22 @@ def answer_of(status: int, headers: Mapping[str, str], content: bytes) -> Json |
 def error_within(body: Json) -> Json | None:
     """The error that an object is which came with a 200, or as an event of a stream; None: it is none.
 
-    One that is not called so has a `detail` (FastAPI's), or a code and a message (Qwen's), in place of any choice.
+    One that is not called so has a `detail` (FastAPI's), or a code and a message (Qwen's), in place of any answer.
     """
     if body.get("error") or body.get("object") == "error":
         return _error_object(body)
     told = body.get("detail") or (body.get("code") and isinstance(body.get("message"), str))
-    return _error_object(body) if told and "choices" not in body else None
+    if not told or "choices" in body or body.get("data") or body.get("content"):
+        return None
+    return _error_object(body)
 
 
 def of_error(status: int, error: Json, wait_s: float | None = None) -> Failure:
     """The failure that an error object is; `status` may come from within it (an error inside a 200 stream)."""
     inner = error.get("code")
     if status == 200:
-        number = int(inner) if isinstance(inner, str) and inner.isascii() and inner.isdigit() else inner
-        status = number if isinstance(number, int) and 400 <= number < 600 else 500
+        number = whole_number(inner)
+        status = number if 400 <= number < 600 else 500
         status = _STATUS_OF_TYPE.get(str(inner), _STATUS_OF_TYPE.get(str(error.get("type")), status))
     code = str(inner) if inner not in (None, "") and not isinstance(inner, int) else None
     text = str(error.get("message") or "")

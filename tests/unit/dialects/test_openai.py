@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.config.settings import ModelOptions
+from orchestrator.dialects import DIALECTS
 from orchestrator.dialects.openai import ChunkDecoder, OpenAI, as_chunks
 from orchestrator.types import Chunk, Failure, FailureKind, Finish, Piece, Reply, Request
 
@@ -504,6 +505,23 @@ def test_an_error_that_is_not_called_one_is_no_clean_end(error: Any, said: str) 
     whole = DIALECT.decode(ASKED, "m", 200, {}, json.dumps(error).encode())
     assert isinstance(whole, Failure)
     assert said in whole.message
+
+
+def test_what_stands_beside_an_answer_is_no_error() -> None:
+    """Some gateways call every answer a success, in words."""
+    beside = {"code": 200, "message": "success"}
+    embeddings = json.dumps({**beside, "data": [{"embedding": [0.5]}]}).encode()
+    assert isinstance(DIALECT.decode(Request({}, operation="embeddings"), "m", 200, {}, embeddings), Reply)
+    blocks = json.dumps({**beside, "content": [{"type": "text", "text": "hi"}]}).encode()
+    assert isinstance(DIALECTS["anthropic"].decode(ASKED, "m", 200, {}, blocks), Reply)
+
+
+@pytest.mark.parametrize("code", ["9" * 5000, "503", 503.0, "\u0665", "-1"])
+def test_a_code_is_a_status_if_it_is_one(code: Any) -> None:
+    """As a number or as its text; whatever else it is, it is a failure of the server's."""
+    outcome = DIALECT.decode(ASKED, "m", 200, {}, json.dumps({"error": {"code": code, "message": "x"}}).encode())
+    assert isinstance(outcome, Failure)
+    assert (503 if code in ("503", 503.0) else 500) == outcome.status
 
 
 def test_what_stands_beside_choices_is_no_error() -> None:
