@@ -39,7 +39,7 @@ def fitted(request: Request, quirks: Quirks, model: str = "") -> Request:
         if quirks.roles or quirks.turn_drops or quirks.call_drops or quirks.call_id_characters:
             fitting = [_turn(turn, quirks) for turn in turns]
         fitting = _signed(fitting, quirks, model)
-        # Turns that need nothing are the very same ones: that is found out without looking into them.
+        # Turns that need nothing are the very same ones, but for calls that were looked through: a comparison costs little.
         if fitting != turns:
             body = {**body, "messages": fitting}
     return request if body is given else request._replace(body={**body, **own})
