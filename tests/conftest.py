@@ -62,13 +62,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_configure(config: pytest.Config) -> None:
     """A test that takes longer than pytest-timeout allows, and does not end by that, ends its process."""
-    config.stash[watchdog] = Watchdog(1.5 * float(config.getini("timeout")))
+    config.stash[watchdog] = Watchdog()
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> None:
+    """By what holds for this test: of the command line, its own mark, or pyproject.toml."""
+    item.config.stash[watchdog].begin(item.nodeid, 1.5 * settings.timeout)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    with item.config.stash[watchdog].watching(item.nodeid):
+    try:
         return (yield)
+    finally:
+        item.config.stash[watchdog].end()
+
+
+def pytest_enter_pdb(config: pytest.Config) -> None:
+    """Whoever looks for a mistake takes his time."""
+    config.stash[watchdog].end()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

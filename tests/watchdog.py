@@ -12,40 +12,37 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import psutil
 
 
 class Watchdog:
-    """`limit_s` seconds after a test that has not ended, fixtures included: says its name and where each thread is, kills the
+    """Of a test that has not ended in its time, fixtures included: says its name and where each thread is, kills the
     process's descendants, and ends it with status 70. pytest-xdist has the test failed then, and goes on with the others."""
 
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._running: tuple[str, float] | None = None
+    def __init__(self) -> None:
+        self._running: tuple[str, float, float] | None = None
         # Tests capture what is written as standard error; this is the terminal's, of workers as of a process without.
         self._terminal = os.fdopen(os.dup(2), "w")
         threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
 
-    @contextlib.contextmanager
-    def watching(self, test: str) -> Iterator[None]:
-        """During this test."""
-        self._running = (test, time.monotonic() + self._limit_s)
-        try:
-            yield
-        finally:
-            self._running = None
+    def begin(self, test: str, limit_s: float) -> None:
+        """A test begins that may take so long."""
+        self._running = (test, limit_s, time.monotonic() + limit_s)
+
+    def end(self) -> None:
+        """It has ended, or is not to be watched any more."""
+        self._running = None
 
     def _watch(self) -> None:
         while True:
             time.sleep(1)
             running = self._running
-            if running is not None and time.monotonic() > running[1]:
-                self._end(running[0])
+            if running is not None and time.monotonic() > running[2]:
+                self._kill(*running[:2])
 
-    def _end(self, test: str) -> None:
-        print(f"\nWATCHDOG: {test} did not end in {self._limit_s:g} s", file=self._terminal, flush=True)
+    def _kill(self, test: str, limit_s: float) -> None:
+        print(f"\nWATCHDOG: {test} did not end in {limit_s:g} s", file=self._terminal, flush=True)
         faulthandler.dump_traceback(self._terminal, all_threads=True)
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
