@@ -29,6 +29,8 @@ settings.load_profile("here")
 
 
 watchdog = pytest.StashKey[Watchdog]()
+collected, reported = pytest.StashKey[set[str]](), pytest.StashKey[set[str]]()
+"""Of several workers: the tests that there are, and those that anything came of."""
 TIMED = "pytestmark = pytest.mark.timed"
 
 
@@ -63,6 +65,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_configure(config: pytest.Config) -> None:
     """A test that takes longer than pytest-timeout allows, and does not end by that, ends its process."""
     config.stash[watchdog] = Watchdog()
+    config.stash[collected], config.stash[reported] = set(), set()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Each worker has all of them."""
+    node.config.stash[collected].update(ids)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What never ran, since too many workers had ended, has failed: what runs the failed ones again (.ci/run) would hold a
+    run for whole that left out most of its tests."""
+    config = session.config
+    there, ran = config.stash[collected], config.stash[reported]
+    if left := sorted(there - ran):
+        print(f"\n{len(left)} tests never ran", file=sys.stderr, flush=True)
+        if config.cache is not None:
+            failed = config.cache.get("cache/lastfailed", {})
+            config.cache.set("cache/lastfailed", {**failed, **dict.fromkeys(left, True)})
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
@@ -86,7 +108,10 @@ def pytest_enter_pdb(config: pytest.Config) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Where several workers run, what failed is said at once: the end, where it is shown whole, may never be printed."""
-    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ and hasattr(report, "node"):
+    if "PYTEST_XDIST_WORKER" in os.environ or not hasattr(report, "node"):
+        return
+    report.node.config.stash[reported].add(report.nodeid)
+    if report.failed:
         crash = getattr(report.longrepr, "reprcrash", None)
         reason = getattr(crash, "message", report.longreprtext).strip().partition("\n")[0]
         print(f"\nFAILED {report.nodeid} ({report.when}): {reason[:300]}", file=sys.stderr, flush=True)
