@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ from orchestrator.errors import LedgerFailed
 from orchestrator.ledger import store as module
 from orchestrator.ledger import tables
 from orchestrator.ledger.records import Batch, KeyRow
-from orchestrator.ledger.store import Balance, Store, _log_ahead
+from orchestrator.ledger.store import BUSY_S, Balance, Store, _log_ahead
 from tests.postgres import PASSWORD, Postgres
 from tests.unit.ledger.making import AT_S, attempt, request
 
@@ -238,7 +239,9 @@ def test_a_new_database_that_others_open_too(refusals: int, monkeypatch: pytest.
         def execute(self, _: str) -> None:
             self.tries += 1
             if self.tries <= refusals:
-                raise sqlite3.OperationalError("database is locked")
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY_RECOVERY
+                raise error
 
     database: Any = Database()
     if refusals > 3:
@@ -248,6 +251,18 @@ def test_a_new_database_that_others_open_too(refusals: int, monkeypatch: pytest.
     else:
         _log_ahead(database)
         assert 4 == database.tries
+
+
+def test_a_database_that_cannot_be_opened_is_said_at_once(tmp_path: Path) -> None:
+    """Only for others that open it there is any use in waiting."""
+    path = tmp_path / "l.db"
+    with closing(sqlite3.connect(path)) as made:
+        made.execute("CREATE TABLE t (a)")
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        began_s = time.monotonic()
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            _log_ahead(database)
+        assert time.monotonic() - began_s < BUSY_S / 2
 
 
 def test_many_start_at_once(ledger_url: str) -> None:
