@@ -394,11 +394,12 @@ def _postgresql(url: URL) -> Engine:
         url.set(drivername="postgresql+psycopg"), hide_parameters=True, pool_pre_ping=True, connect_args=own
     )
 
-    @event.listens_for(engine, "connect")
-    def connected(connection: Any, _: Any) -> None:
-        for name, limit_s in (("lock_timeout", LOCKED_S), ("idle_in_transaction_session_timeout", IDLE_S)):
-            connection.execute(f"SET {name} = {round(limit_s * 1000)}")
-        connection.commit()
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        # Of this transaction alone: behind a pooler (pgbouncer's, by transaction) what is set of a session stays with a
+        # connection that others are given next.
+        limits = (("lock_timeout", LOCKED_S), ("idle_in_transaction_session_timeout", IDLE_S))
+        connection.exec_driver_sql("; ".join(f"SET LOCAL {name} = {round(limit_s * 1000)}" for name, limit_s in limits))
 
     return engine
 

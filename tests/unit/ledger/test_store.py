@@ -406,6 +406,22 @@ def test_a_writer_that_stands_still_lets_go_of_its_locks(postgres: Postgres, mon
         assert ({"key:ada": 1}, {}) == store.balances()
 
 
+def test_what_it_sets_is_of_its_transactions(postgres: Postgres) -> None:
+    """A connection that comes back to a pooler, and is given to others, is as it was."""
+    with closing(Store(postgres.database())) as store:
+        store.balances()
+        with store.engine.connect() as connection:
+            assert "10s" == connection.execute(text("SHOW lock_timeout")).scalar()
+            assert "30s" == connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar()
+            connection.rollback()
+            bare: Any = connection.connection.dbapi_connection
+            assert [("0",), ("0",)] == [
+                bare.execute(f"SHOW {name}").fetchone()
+                for name in ("lock_timeout", "idle_in_transaction_session_timeout")
+            ]
+            bare.rollback()
+
+
 def test_a_server_that_was_restarted(postgres: Postgres) -> None:
     """The store connects anew by itself."""
     with closing(Store(postgres.database())) as store:
