@@ -161,7 +161,9 @@ class Accounts:
 
     def undo(self, ask: Ask, granted: Granted) -> None:
         """A lease that could not be written down: nobody has it."""
-        self._accounts[ask.account].leased[ask.writer] -= granted.units
+        # Of a question that was overtaken nothing is leased, and the writer need not be known here.
+        if granted.units:
+            self._accounts[ask.account].leased[ask.writer] -= granted.units
 
     def again(self, writer: str, account: str, units: int) -> None:
         """So much of a change is still to be written down."""

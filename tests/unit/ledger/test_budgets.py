@@ -142,6 +142,25 @@ async def test_accounts_that_are_read_anew_while_a_lease_is_on_its_way(
         assert (70 if written else 10) == (await row(books))["leased"]
 
 
+async def test_a_question_that_was_overtaken_while_nothing_can_be_written(
+    ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked it is told, and all who asked with it, also where nothing is known of its writer any more."""
+    async with opened(ledger_url) as books:
+        await books.lease(ask("a", 2, 10), 0.0)
+        await books.post(Batch("a", 1, (), {X: 4}, {X: 6}))
+        await books._refresh()
+
+        def full(*_: object) -> None:
+            raise LedgerFailed("disk full")
+
+        monkeypatch.setattr(books.store, "grant", full)
+        asked = [asyncio.ensure_future(books.lease(one, 0.0)) for one in (ask("a", 1, 10), ask("b", 1, 10))]
+        ended, _ = await asyncio.wait(asked, timeout=5)
+        assert {*asked} == ended
+        assert all(isinstance(one.exception(), LedgerFailed) for one in asked)
+
+
 async def test_nothing_is_leased_before_it_is_known_what_was(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While that cannot be read, whoever asks is told."""
     async with opened(ledger_url) as books:
