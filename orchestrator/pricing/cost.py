@@ -133,9 +133,8 @@ def _most_input(request: Request, price: Price) -> tuple[int, int, bool]:
 
 def _beside(body: Json, extension: Json) -> list[Any]:
     """What a model of Anthropic's gets of a chat's body beside such an extension, which replaces what it says itself."""
-    beside: list[Any] = [] if "tools" in extension else [body.get("tools")]
-    if "output_config" not in extension:
-        beside.append(body.get("response_format"))
+    replaced = {"messages", *extension} | ({"response_format"} if "output_config" in extension else set())
+    beside: list[Any] = [{name: value for name, value in body.items() if name not in replaced}]
     if "system" not in extension:
         messages = body.get("messages") or ()
         beside += (one for one in messages if isinstance(one, dict) and one.get("role") in ("system", "developer"))

@@ -241,6 +241,7 @@ SAID: Any = [{"role": "user", "content": TEXT}]
         (request("hi", tools=[{"description": TEXT}], anthropic={"messages": SAID}), 200_000),
         (request("hi", tools=[{"description": TEXT}], anthropic={"messages": SAID, "tools": [1]}), 100_000),
         (request("hi", messages=[{"role": "system", "content": TEXT}], anthropic={"messages": SAID}), 200_000),
+        (request("hi", system=TEXT, anthropic={"messages": SAID}), 200_000),
         (
             request(
                 "hi",
@@ -270,6 +271,7 @@ SAID: Any = [{"role": "user", "content": TEXT}]
         "tools beside",
         "its own tools",
         "a system prompt beside",
+        "a field that is passed on",
         "all its own",
         "a picture that it does not get",
         "the same picture",
