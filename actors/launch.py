@@ -36,6 +36,8 @@ from orchestrator.logs import SOCKET
 
 READY_S = 120.0
 PORTS = range(20_000, 30_000)
+BLOCK = 20
+"""How many of them a process looks at first."""
 DRAIN_S = 5.0
 """How long requests that are in flight may take when it is told to stop."""
 STOP_S = 4.0
@@ -80,7 +82,12 @@ def free_port() -> int:
 
 def _free_ports(but: int | None = None) -> Iterator[int]:
     """All of them, each once; `but`: one that somebody will want."""
-    for port in random.sample(PORTS, len(PORTS)):
+    # Between this look and its use a port is nobody's: those that start in the same moment look in different places first,
+    # since their numbers are near each other.
+    first = PORTS.start + os.getpid() * BLOCK % len(PORTS)
+    own = range(first, first + BLOCK)
+    others = [port for port in PORTS if port not in own]
+    for port in [*random.sample(own, BLOCK), *random.sample(others, len(others))]:
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

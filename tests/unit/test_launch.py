@@ -64,3 +64,12 @@ def test_the_endpoint_s_port_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> N
     for _ in range(50):
         ports = [int(value) for name, value in flags("/tmp/x", "x", own).items() if name.endswith("_PORT")]
         assert len({own, *ports}) == 1 + len(ports)
+
+
+def test_those_that_start_together_look_for_ports_in_different_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is given to two of them, although none of them uses it yet."""
+    found: list[int] = []
+    for process in range(40_000, 40_200):
+        monkeypatch.setattr("os.getpid", lambda process=process: process)
+        found += [int(value) for name, value in flags("/tmp/x", "x").items() if name.endswith("_PORT")]
+    assert len(found) == len(set(found)) >= 200
