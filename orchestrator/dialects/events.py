@@ -14,7 +14,7 @@ from orchestrator.types import Chunk, Failure, FailureKind, Finish, Json, Piece,
 
 Decode = Callable[[bytes], Reply | Failure]
 """Of a whole answer's body."""
-_BEFORE = b"\xef\xbb\xbf \t\r\n"
+BEFORE = b"\xef\xbb\xbf \t\r\n"
 """What may stand before a body: a BOM, and blank lines as a sign of life (api-docs.deepseek.com/quick_start/rate_limit)."""
 
 
@@ -49,7 +49,7 @@ class JsonEvents:
             return []
         if self._body is not None:
             self._body += data
-            if not self._is_whole and (begun := self._body.lstrip(_BEFORE)):
+            if not self._is_whole and (begun := self._body.lstrip(BEFORE)):
                 self._is_whole = begun.startswith((b"{", b"["))
                 if not self._is_whole:
                     data, self._body = bytes(self._body), None

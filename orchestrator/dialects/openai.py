@@ -13,6 +13,7 @@ import orjson
 from orchestrator.config.settings import ModelOptions, Quirks
 from orchestrator.dialects.base import PLAIN, HttpCall
 from orchestrator.dialects.choices import answer_id, as_text, broken, call_id, complete, finish_of, flatten
+from orchestrator.dialects.events import BEFORE
 from orchestrator.dialects.failures import answer_of
 from orchestrator.dialects.merging import Merging
 from orchestrator.dialects.openai_stream import ChunkDecoder
@@ -47,7 +48,7 @@ class OpenAI:
         self, request: Request, model: str, status: int, headers: Mapping[str, str], content: bytes
     ) -> Reply | Failure:
         """See `Dialect.decode`."""
-        if status == 200 and content[:64].lstrip().startswith((b"data:", b"event:", b":")):
+        if status == 200 and content[:64].lstrip(BEFORE).startswith((b"data:", b"event:", b":")):
             return _gathered(request, model, content)
         body = answer_of(status, headers, content)
         if isinstance(body, Failure):

@@ -139,7 +139,7 @@ def test_an_error_in_a_list_is_one_within_a_200_too() -> None:
 
 def test_a_stream_in_place_of_a_whole_answer_is_added_up() -> None:
     """Some servers do nothing but stream."""
-    for before in (b"", b"\n: hello\n\n", b"event: chunk\n"):
+    for before in (b"", b"\n: hello\n\n", b"event: chunk\n", b"\xef\xbb\xbf"):
         reply = DIALECT.decode(ASKED, "m", 200, {}, before + b"".join(map(event, STREAM)))
         assert isinstance(reply, Reply)
         (choice,) = reply.body["choices"]
