@@ -68,6 +68,9 @@ INSECURE = (
     "provider here, read /admin, and reload the configuration"
 )
 
+_given: set[int] = set()
+"""Ports that this process has given to somebody."""
+
 _log = logging.getLogger("orchestrator.serve")
 
 
@@ -82,20 +85,23 @@ def free_port() -> int:
 
 def _free_ports(but: int | None = None) -> Iterator[int]:
     """All of them, each once; `but`: one that somebody will want."""
-    # Between this look and its use a port is nobody's: those that start in the same moment look in different places first,
-    # since their numbers are near each other.
+    # Between this look and its use a port is nobody's: processes that start in the same moment look in different places
+    # first, since their numbers are near each other, and none gives a port twice.
     first = PORTS.start + os.getpid() * BLOCK % len(PORTS)
     own = range(first, first + BLOCK)
     others = [port for port in PORTS if port not in own]
     for port in [*random.sample(own, BLOCK), *random.sample(others, len(others))]:
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
         if port != but:
+            _given.add(port)
             yield port
-    raise OSError("no port between 20000 and 29999 is free")
+    raise OSError(f"no port between {PORTS.start} and {PORTS.stop - 1} is free")
 
 
 def flags(folder: str, mark: str, port: int | None = None) -> dict[str, str]:

@@ -62,8 +62,16 @@ def test_the_endpoint_s_port_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> N
     own = launch.free_port()
     monkeypatch.setattr(launch, "PORTS", range(own - 20, own + 20))
     for _ in range(50):
+        monkeypatch.setattr(launch, "_given", set())
         ports = [int(value) for name, value in flags("/tmp/x", "x", own).items() if name.endswith("_PORT")]
         assert len({own, *ports}) == 1 + len(ports)
+
+
+def test_no_port_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one process, that is, whether somebody uses it already or not."""
+    monkeypatch.setattr(launch, "_given", set())
+    found = [launch.free_port() for _ in range(100)]
+    assert 100 == len(set(found))
 
 
 def test_those_that_start_together_look_for_ports_in_different_places(monkeypatch: pytest.MonkeyPatch) -> None:
