@@ -169,7 +169,8 @@ def test_money_of_workers_that_are_killed(cluster: Any, tmp_path: Path) -> None:
     assert {call_usd} == {line["cost_usd"] for line in lines}
     # Each had at most three times its window that it had not begun to spend: it asks for two where it has less than one.
     assert calls - did[0] * 3 * 10 <= asked <= calls
-    assert len(lines) < asked
+    # Fewer, but where every one of them was killed while it had nothing in flight.
+    assert len(lines) <= asked
 
 
 def test_what_cannot_be_begun_is_said(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
