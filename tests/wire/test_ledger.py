@@ -116,7 +116,9 @@ async def test_sums_are_those_of_the_answers(upstream: Upstream, serve: Serve, t
         user = f"u{number % 7}"
         answer = (await stack.chat("tier:trial", user=user)).json()["orchestrator"]
         (attempt,) = answer["attempts"]
-        for name in (("user", user), ("model", answer["winner"]), ("arm", answer["arm"])):
+        # Of one that ran into its time-out, which a busy machine may do, the model is known and the cost an estimate.
+        model = f"{attempt['provider']}/{attempt['model']}"
+        for name in (("user", user), ("model", model), ("arm", answer["arm"])):
             expected[name] += units_of(answer["cost_usd"])
         assert attempt["cost_usd"] == answer["cost_usd"]
 
