@@ -8,11 +8,11 @@ alone knows may be sent along to a whole tier, and those that are routing choice
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Any
 
 from orchestrator.config.settings import Quirks
+from orchestrator.dialects.choices import taken_id
 from orchestrator.dialects.signatures import stood_in, unsigned
 from orchestrator.providers import PRESETS
 from orchestrator.types import Json, Request
@@ -105,9 +105,6 @@ def _call(call: Any, quirks: Quirks) -> Any:
     return kept
 
 
-def _identity(given: Any, length: int) -> Any:
-    """The identity of a call that another provider's model made, in the call and in its result alike: its digest, where it is
-    not made of so many letters and digits."""
-    if not isinstance(given, str) or (len(given) == length and given.isascii() and given.isalnum()):
-        return given
-    return hashlib.sha256(given.encode()).hexdigest()[:length]
+def _identity(given: Any, characters: int) -> Any:
+    """Letters and digits, so many of them."""
+    return taken_id(given, f"[A-Za-z0-9]{{{characters}}}", characters)

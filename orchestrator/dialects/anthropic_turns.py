@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable
 from typing import Any
 
+from orchestrator.dialects.choices import taken_id
 from orchestrator.dialects.signatures import is_sealed
-
-_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
 
 def call_identity(identity: Any) -> Any:
     """The identity of a call: one that Anthropic refuses (docs.anthropic.com/en/api/messages: `^[a-zA-Z0-9_-]+$`), such as
     Kimi's `functions.f:0`, is replaced by its digest, in the call and in its result alike."""
-    if not isinstance(identity, str) or _ID.fullmatch(identity):
-        return identity
-    return f"call_{hashlib.sha256(identity.encode()).hexdigest()[:24]}"
+    return taken_id(identity, r"[a-zA-Z0-9_-]+", 24, "call_")
 
 
 def acceptable(turns: list[Any]) -> list[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import Any
 from uuid import uuid4
 
@@ -127,6 +129,15 @@ def answer_id(given: object) -> str:
     """The identity of an answer: a new one where it came without (Gemini has said null): those of calls, which are made of
     it, have to differ from those of other answers in the same conversation."""
     return given if isinstance(given, str) and given else f"chatcmpl-{uuid4().hex}"
+
+
+def taken_id(given: Any, taken: str, characters: int, prefix: str = "") -> Any:
+    """The identity of a call, as a provider takes it that refuses those which do not look so (`taken`, a regular expression):
+    its digest, of so many hexadecimal characters, in place of one that another provider's model made. The same in the call
+    and in its result."""
+    if not isinstance(given, str) or re.fullmatch(taken, given):
+        return given
+    return prefix + hashlib.sha256(given.encode()).hexdigest()[:characters]
 
 
 def call_id(answer: str, choice: int, call: int) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -44,6 +44,18 @@ async def row(books: Bookkeeper) -> Mapping[str, Any]:
     return found
 
 
+@contextmanager
+def full(books: Bookkeeper, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No lease can be written meanwhile."""
+
+    def grant(*_: object) -> None:
+        raise LedgerFailed("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(books.store, "grant", grant)
+        yield
+
+
 async def test_leases_are_on_disk_before_they_are_answered(ledger_url: str) -> None:
     """Another process finds them there, with what was spent and given back of them, once."""
     async with opened(ledger_url) as books:
@@ -62,14 +74,8 @@ async def test_a_lease_that_cannot_be_written_is_not_given(ledger_url: str, monk
     """Whoever asked is told, and others may have it."""
     async with opened(ledger_url) as books:
         await books.lease(ask("a", 1, 10), 0.0)
-
-        def full(*_: object) -> None:
-            raise LedgerFailed("disk full")
-
-        with monkeypatch.context() as patched:
-            patched.setattr(books.store, "grant", full)
-            with pytest.raises(LedgerFailed, match="disk full"):
-                await books.lease(ask("a", 2, 80, kept=10), 0.0)
+        with full(books, monkeypatch), pytest.raises(LedgerFailed, match="disk full"):
+            await books.lease(ask("a", 2, 80, kept=10), 0.0)
         assert 10 == (await row(books))["leased"]
         assert Granted(90, 100, scarce=True) == await books.lease(ask("b", 1, 90), 0.0)
 
@@ -80,14 +86,8 @@ async def test_what_is_handed_in_while_nothing_can_be_written_is_free_on_disk_to
     """With the next question: else it would stay leased there, and count as spent when its writer is gone."""
     async with opened(ledger_url) as books:
         await books.lease(ask("a", 1, 60), 0.0)
-
-        def full(*_: object) -> None:
-            raise LedgerFailed("disk full")
-
-        with monkeypatch.context() as patched:
-            patched.setattr(books.store, "grant", full)
-            with pytest.raises(LedgerFailed, match="disk full"):
-                await books.lease(ask("a", 2, 10, kept=20), 0.0)
+        with full(books, monkeypatch), pytest.raises(LedgerFailed, match="disk full"):
+            await books.lease(ask("a", 2, 10, kept=20), 0.0)
         assert 1 == (await books.lease(ask("a", 3, 1, kept=20), 0.0)).units  # type: ignore[union-attr]
         assert {("a", X): 21} == books.store.balances()[1]
         assert 21 == (await row(books))["leased"]

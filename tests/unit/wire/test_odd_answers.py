@@ -106,7 +106,7 @@ def test_an_odd_whole_answer(dialect: str) -> None:
             speaker.chunks(chunks)
             speaker.end(last, reply.body.get("usage"), answer)
         for speaker in speakers():
-            orjson.dumps(speaker.whole(reply.body, answer))
+            assert isinstance(orjson.loads(orjson.dumps(speaker.whole(reply.body, answer))), dict)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -118,6 +118,8 @@ def test_an_odd_streamed_answer(dialect: str) -> None:
         for event in events:
             pieces += decoder.feed(b"data: " + orjson.dumps(event) + b"\n\n")
         *before, last = [*pieces, *decoder.close()]
+        assert isinstance(last, Finish | Failure)
+        assert {Chunk} >= {*map(type, before)}
         chunks = [piece.data for piece in before if isinstance(piece, Chunk)]
         so_far, merging, whole = SoFar(), Merging(), _Whole()
         so_far.add(chunks)
